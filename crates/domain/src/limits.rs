@@ -1,0 +1,40 @@
+//! Limits that are meanings rather than settings, each with the reason for its number.
+
+use std::time::Duration;
+
+/// How long an event id is remembered. Trackers keep what they could not send and try on the next visit; a week covers
+/// nearly all of them, and what is claimed after that counts again.
+pub const DEDUP_WINDOW: Duration = Duration::from_hours(7 * 24);
+
+/// How long equal content without an id counts as sent twice. Browsers resend on a reset connection at once, the
+/// slowest tracker seen without ids within 4 s; a visitor may do the same thing again a few seconds later.
+pub const CONTENT_DEDUP_WINDOW: Duration = Duration::from_secs(10);
+
+/// How far in the future of our own clock a client's time may lie and still be believed (and set to ours): clocks drift.
+/// Beyond it the time is replaced and the event says so; either way no event lies in our future.
+pub const FUTURE_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// Before this no web tracker existed (2000-01-01 UTC): an older time is a client's error, often seconds taken for
+/// milliseconds.
+pub const OLDEST_EVENT_MS: i64 = 946_684_800_000;
+
+/// Length of an event's name in bytes. Longer than any real name; names are kept in dictionaries.
+pub const EVENT_NAME_BYTES_MAX: usize = 512;
+
+/// Length of an id (visitor, user, group, event) in bytes. The longest real ones are signed tokens of about 300.
+pub const ID_BYTES_MAX: usize = 1024;
+
+/// One event's bytes as JSON. Segment takes 32 KiB; autocapture of deep pages goes above.
+pub const EVENT_BYTES_MAX: usize = 65_536;
+
+/// Keys in properties (or traits), counted at every depth.
+pub const PROPERTIES_MAX: usize = 1024;
+
+/// Depth of nesting in properties (or traits).
+pub const PROPERTY_DEPTH_MAX: usize = 32;
+
+/// Steps of a funnel. A mask of 64 bits carries them; nobody reads more than a dozen.
+pub const FUNNEL_STEPS_MAX: usize = 32;
+
+/// Events of one session, and so of one hostile visitor's state; the next one begins a new session.
+pub const SESSION_EVENTS_MAX: usize = 10_000;
