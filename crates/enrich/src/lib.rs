@@ -1,0 +1,8 @@
+//! What an event's context says: page, where the visitor came from, browser and device.
+//!
+//! Pure look-ups over data that ships with this crate; own lists, written for this project.
+
+pub mod channel;
+pub mod landing;
+pub mod page;
+pub mod user_agent;
