@@ -1,0 +1,208 @@
+//! Records of the event log: one version byte, then a protobuf message of `proto/trackway/log`.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use trackway_domain::event::{Campaign, Context, Event, EventKind, KeySource, ReceivedEvent, TimeSource};
+use trackway_domain::id::{EventKey, Visitor};
+use trackway_domain::time::EventTime;
+
+/// The messages, generated.
+#[expect(missing_docs, clippy::all, reason = "generated; the comments stand in proto/trackway/log")]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/trackway.log.v1.rs"));
+}
+
+/// The version that is written. Every version from 1 on is read.
+pub const VERSION: u8 = 1;
+
+/// Why a record's bytes could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// No bytes at all.
+    #[error("record is empty")]
+    Empty,
+    /// Written by a version that this program does not know.
+    #[error("record has version {version}, this program reads 1 to {VERSION}. Upgrade it")]
+    Version {
+        /// What the record says.
+        version: u8,
+    },
+    /// The bytes after the version are no such message.
+    #[error("record is not a valid message")]
+    Message {
+        /// What prost says.
+        #[source]
+        source: prost::DecodeError,
+    },
+    /// A value that the message's type allows but its meaning does not.
+    #[error("field `{field}` of a record has no meaning")]
+    Field {
+        /// Name of the field.
+        field: &'static str,
+    },
+}
+
+/// Version byte and message.
+#[must_use]
+pub fn encode(message: &impl Message) -> Bytes {
+    let mut out = BytesMut::with_capacity(1 + message.encoded_len());
+    out.put_u8(VERSION);
+    message.encode(&mut out).expect("the buffer was made for it");
+    out.freeze()
+}
+
+/// The message of a record. Takes the record's bytes as [`Bytes`], so that byte fields are not copied.
+///
+/// # Errors
+/// [`DecodeError`] for bytes that nobody here wrote.
+pub fn decode<M: Message + Default>(mut record: Bytes) -> Result<M, DecodeError> {
+    match record.first() {
+        None => Err(DecodeError::Empty),
+        Some(&VERSION) => M::decode(record.split_off(1)).map_err(|source| DecodeError::Message { source }),
+        Some(&version) => Err(DecodeError::Version { version }),
+    }
+}
+
+/// A tick: time has passed.
+#[must_use]
+pub fn encode_events_tick() -> Bytes {
+    encode(&pb::EventsRecord { body: Some(pb::events_record::Body::Tick(pb::Tick {})) })
+}
+
+/// What one request has for one visitor.
+#[must_use]
+pub fn encode_events(project: &str, visitor: &Visitor, user_agent: &str, protocol: &str, events: Vec<Event>) -> Bytes {
+    encode(&pb::EventsRecord {
+        body: Some(pb::events_record::Body::Events(pb::VisitorEvents {
+            project: project.to_owned(),
+            visitor_id: visitor.id().to_owned(),
+            visitor_is_user: matches!(visitor, Visitor::User(_)),
+            user_agent: user_agent.to_owned(),
+            protocol: protocol.to_owned(),
+            events: events.into_iter().map(event_to_pb).collect(),
+        })),
+    })
+}
+
+fn event_to_pb(event: Event) -> pb::Event {
+    let received = event.received;
+    let context = received.context;
+    pb::Event {
+        kind: match received.kind {
+            EventKind::Track => pb::event::Kind::Track,
+            EventKind::Page => pb::event::Kind::Page,
+            EventKind::Screen => pb::event::Kind::Screen,
+            EventKind::Identify => pb::event::Kind::Identify,
+            EventKind::Group => pb::event::Kind::Group,
+            EventKind::Alias => pb::event::Kind::Alias,
+        }
+        .into(),
+        name: received.name,
+        id: match event.key_source {
+            KeySource::Id => received.id.unwrap_or_default(),
+            KeySource::Content => String::new(),
+        },
+        key: event.key.0,
+        time_ms: event.time.0,
+        time_source: match event.time_source {
+            TimeSource::Client => pb::event::TimeSource::Client,
+            TimeSource::Corrected => pb::event::TimeSource::Corrected,
+            TimeSource::Received => pb::event::TimeSource::Received,
+            TimeSource::Replaced => pb::event::TimeSource::Replaced,
+        }
+        .into(),
+        user_id: received.user_id.unwrap_or_default(),
+        other_id: received.other_id.unwrap_or_default(),
+        sequence: received.sequence,
+        url: context.url,
+        title: context.title,
+        referrer: context.referrer,
+        page_name: context.page_name,
+        user_agent: context.user_agent,
+        locale: context.locale,
+        screen_width: context.screen.0,
+        screen_height: context.screen.1,
+        library: context.library,
+        library_version: context.library_version,
+        utm_source: context.campaign.source,
+        utm_medium: context.campaign.medium,
+        utm_campaign: context.campaign.name,
+        utm_term: context.campaign.term,
+        utm_content: context.campaign.content,
+        properties: if received.properties == "{}" { String::new() } else { received.properties },
+        traits: if received.traits == "{}" { String::new() } else { received.traits },
+        client_time_ms: received.client_time_ms.unwrap_or(0),
+        sent_at_ms: received.sent_at_ms.unwrap_or(0),
+    }
+}
+
+/// One event of a record, with its visitor.
+///
+/// # Errors
+/// [`DecodeError::Field`] for a kind or time source that this program does not know.
+pub fn event_from_pb(event: pb::Event, visitor: Visitor) -> Result<Event, DecodeError> {
+    let kind = match event.kind() {
+        pb::event::Kind::Unspecified => return Err(DecodeError::Field { field: "kind" }),
+        pb::event::Kind::Track => EventKind::Track,
+        pb::event::Kind::Page => EventKind::Page,
+        pb::event::Kind::Screen => EventKind::Screen,
+        pb::event::Kind::Identify => EventKind::Identify,
+        pb::event::Kind::Group => EventKind::Group,
+        pb::event::Kind::Alias => EventKind::Alias,
+    };
+    let time_source = match event.time_source() {
+        pb::event::TimeSource::Unspecified => return Err(DecodeError::Field { field: "time_source" }),
+        pb::event::TimeSource::Client => TimeSource::Client,
+        pb::event::TimeSource::Corrected => TimeSource::Corrected,
+        pb::event::TimeSource::Received => TimeSource::Received,
+        pb::event::TimeSource::Replaced => TimeSource::Replaced,
+    };
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let object = |text: String| if text.is_empty() { "{}".to_owned() } else { text };
+    let time = |ms: i64| (ms != 0).then_some(ms);
+    let id = some(event.id);
+    Ok(Event {
+        time: EventTime(event.time_ms),
+        time_source,
+        key: EventKey(event.key),
+        key_source: if id.is_some() { KeySource::Id } else { KeySource::Content },
+        received: ReceivedEvent {
+            kind,
+            name: event.name,
+            id,
+            visitor,
+            user_id: some(event.user_id),
+            other_id: some(event.other_id),
+            client_time_ms: time(event.client_time_ms),
+            sent_at_ms: time(event.sent_at_ms),
+            sequence: event.sequence,
+            context: Context {
+                url: event.url,
+                title: event.title,
+                referrer: event.referrer,
+                page_name: event.page_name,
+                user_agent: event.user_agent,
+                locale: event.locale,
+                screen: (event.screen_width, event.screen_height),
+                library: event.library,
+                library_version: event.library_version,
+                campaign: Campaign {
+                    source: event.utm_source,
+                    medium: event.utm_medium,
+                    name: event.utm_campaign,
+                    term: event.utm_term,
+                    content: event.utm_content,
+                },
+            },
+            properties: object(event.properties),
+            traits: object(event.traits),
+        },
+    })
+}
+
+/// The visitor of a record.
+#[must_use]
+pub fn visitor_of(events: &pb::VisitorEvents) -> Visitor {
+    let id = events.visitor_id.clone();
+    if events.visitor_is_user { Visitor::User(id) } else { Visitor::Device(id) }
+}

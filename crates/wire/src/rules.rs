@@ -1,0 +1,127 @@
+//! Rules on their way through the log.
+
+use std::time::Duration;
+
+use trackway_domain::audience::{AudienceRule, COUNT_MAX};
+use trackway_domain::id::ProjectId;
+use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
+use trackway_domain::time::millis;
+use trackway_domain::touchpoint::TouchpointRule;
+
+use crate::log::{DecodeError, pb};
+
+/// As a message.
+#[must_use]
+pub fn rules_to_pb(rules: &PartitionRules) -> pb::PartitionRules {
+    pb::PartitionRules {
+        lateness_ms: millis(rules.lateness),
+        hold_ms: millis(rules.hold),
+        block_rows_max: rules.block_rows_max,
+        block_ms: millis(rules.block_time),
+        flush_ms: millis(rules.flush_time),
+        projects: rules
+            .projects
+            .iter()
+            .map(|(project, rules)| pb::ProjectRules {
+                project: project.as_str().to_owned(),
+                session_gap_ms: millis(rules.session.gap),
+                session_length_max_ms: millis(rules.session.length_max),
+                touchpoints: rules
+                    .touchpoints
+                    .iter()
+                    .map(|rule| pb::TouchpointRule {
+                        name: rule.name.clone(),
+                        stage: rule.stage.clone(),
+                        event: rule.event.clone(),
+                        page: rule.page.clone(),
+                        channel: rule.channel.clone(),
+                    })
+                    .collect(),
+            })
+            .collect(),
+    }
+}
+
+/// From a message.
+///
+/// # Errors
+/// [`DecodeError::Field`] for a negative time or a project id that is none.
+pub fn rules_from_pb(rules: &pb::PartitionRules) -> Result<PartitionRules, DecodeError> {
+    let project = |project: &pb::ProjectRules| {
+        let id = ProjectId::parse(&project.project).ok_or(DecodeError::Field { field: "project" })?;
+        let session = SessionRules {
+            gap: duration(project.session_gap_ms, "session_gap_ms")?,
+            length_max: duration(project.session_length_max_ms, "session_length_max_ms")?,
+            ..SessionRules::USUAL
+        };
+        let touchpoint = |rule: &pb::TouchpointRule| TouchpointRule {
+            name: rule.name.clone(),
+            stage: rule.stage.clone(),
+            event: rule.event.clone(),
+            page: rule.page.clone(),
+            channel: rule.channel.clone(),
+        };
+        Ok((id, ProjectRules { session, touchpoints: project.touchpoints.iter().map(touchpoint).collect() }))
+    };
+    Ok(PartitionRules {
+        lateness: duration(rules.lateness_ms, "lateness_ms")?,
+        hold: duration(rules.hold_ms, "hold_ms")?,
+        block_rows_max: rules.block_rows_max,
+        block_time: duration(rules.block_ms, "block_ms")?,
+        flush_time: duration(rules.flush_ms, "flush_ms")?,
+        projects: rules.projects.iter().map(project).collect::<Result<_, _>>()?,
+    })
+}
+
+/// As a message.
+#[must_use]
+pub fn audience_rule_to_pb(rule: &AudienceRule) -> pb::AudienceRule {
+    let AudienceRule::EventCount { event, count_min, window } = rule;
+    pb::AudienceRule { event: event.clone(), count_min: *count_min, window_ms: millis(*window) }
+}
+
+/// From a message.
+///
+/// # Errors
+/// [`DecodeError::Field`] for a count or window that no checked rule has.
+pub fn audience_rule_from_pb(rule: &pb::AudienceRule) -> Result<AudienceRule, DecodeError> {
+    if !(1..=COUNT_MAX).contains(&rule.count_min) {
+        return Err(DecodeError::Field { field: "count_min" });
+    }
+    let window = duration(rule.window_ms, "window_ms")?;
+    Ok(AudienceRule::EventCount { event: rule.event.clone(), count_min: rule.count_min, window })
+}
+
+fn duration(ms: i64, field: &'static str) -> Result<Duration, DecodeError> {
+    u64::try_from(ms).map(Duration::from_millis).map_err(|_| DecodeError::Field { field })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_come_back_as_they_went() {
+        let touchpoint = TouchpointRule {
+            name: "n".into(),
+            stage: "s".into(),
+            event: "e".into(),
+            page: "p".into(),
+            channel: "c".into(),
+        };
+        let session =
+            SessionRules { gap: Duration::from_secs(7), length_max: Duration::from_secs(9), ..SessionRules::USUAL };
+        let shop = ProjectId::parse("shop").expect("a project id");
+        let rules = PartitionRules {
+            projects: vec![(shop, ProjectRules { session, touchpoints: vec![touchpoint] })],
+            lateness: Duration::from_secs(1),
+            hold: Duration::from_secs(2),
+            block_rows_max: 3,
+            block_time: Duration::from_secs(4),
+            flush_time: Duration::from_secs(5),
+        };
+        assert_eq!(rules_from_pb(&rules_to_pb(&rules)).ok(), Some(rules));
+        let rule = AudienceRule::EventCount { event: "x".into(), count_min: 2, window: Duration::from_secs(60) };
+        assert_eq!(audience_rule_from_pb(&audience_rule_to_pb(&rule)).ok(), Some(rule));
+    }
+}

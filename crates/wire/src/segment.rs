@@ -1,0 +1,137 @@
+//! Segment's HTTP tracking API: `/v1/track` and its sisters, `/v1/batch`, and the short names of the browser tracker.
+//!
+//! RudderStack's trackers speak it too (`originalTimestamp`, traits within the context). What we add and document is
+//! `context.sequence`: a counter that orders events of one visitor at one time, for back-fills.
+//!
+//! - An item loses nothing: members without a field of their own go into properties as `$context`, those beside the
+//!   context as `$context.$event`. Only `integrations` and `_metadata` (how Segment routes) and write keys are dropped.
+//! - Text that is not UTF-8, half an emoji and Python's `NaN` cost a character or a value, never the batch.
+//! - Bodies are read borrowed and without recursion; properties keep their text, so numbers keep their digits.
+//!
+//! # Source
+//! <https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/>, and captured requests
+//! (`tests/captures/segment`).
+
+mod event;
+mod fields;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use trackway_domain::event::EventKind;
+
+use self::event::Place;
+use self::fields::{Batch, ContextFields, Fields, ITEMS_KEPT_MAX};
+use crate::{Item, Rejection, Understood, client_time, json, json_marks};
+
+/// What a path of the API takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// One event of this kind.
+    One(EventKind),
+    /// Any number of events of any kind.
+    Batch,
+}
+
+impl Call {
+    /// The call that `path` names, if it is one of Segment's.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        Some(match path.strip_prefix("/v1/")? {
+            "track" | "t" => Self::One(EventKind::Track),
+            "page" | "p" => Self::One(EventKind::Page),
+            "screen" | "s" => Self::One(EventKind::Screen),
+            "identify" | "i" => Self::One(EventKind::Identify),
+            "group" | "g" => Self::One(EventKind::Group),
+            "alias" | "a" => Self::One(EventKind::Alias),
+            "batch" | "b" | "import" => Self::Batch,
+            _ => return None,
+        })
+    }
+}
+
+/// Understands a body.
+///
+/// - `body`: JSON, decompressed; its content type says nothing (browsers send `text/plain`).
+/// - `events_max`: items of a batch at most, from the gateway's config; above 100 000 it has no effect.
+///
+/// # Errors
+/// [`Rejection`] if the body as a whole is not understood; then none of its events is.
+pub fn parse(call: Call, body: &[u8], events_max: usize) -> Result<Understood, Rejection> {
+    // A broken character is not worth a batch. Checked first, because the lossy way is ten times slower.
+    let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    match parse_text(call, text, events_max) {
+        Err(Rejection::Malformed { what, expected }) => match json_marks::without_nan(text) {
+            Some(repaired) => parse_text(call, &repaired, events_max),
+            None => Err(Rejection::Malformed { what, expected }),
+        },
+        other => other,
+    }
+}
+
+fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, Rejection> {
+    if text.is_empty() {
+        return Err(Rejection::Malformed { what: "empty body".into(), expected: "a JSON object" });
+    }
+    if !text.starts_with('{') {
+        return Err(Rejection::Malformed { what: "body".into(), expected: "a JSON object" });
+    }
+    match call {
+        Call::One(kind) => {
+            let fields: Fields<'_> = json::object(text).map_err(not_json)?;
+            let write_key = key(fields.write_key);
+            let place = Place { kind: Some(kind), index: 0, sent_at_ms: None, outer: None, bytes: text.len() };
+            Ok(Understood { write_key, items: vec![item(fields, &place, text)] })
+        }
+        Call::Batch => {
+            let batch: Batch<'_> = json::object(text).map_err(not_json)?;
+            let Some(items) = batch.items else {
+                return Err(Rejection::Missing { field: "batch", hint: "Send a list of events in it" });
+            };
+            let limit = events_max.min(ITEMS_KEPT_MAX);
+            if items.count > limit {
+                let what = "batch".into();
+                return Err(Rejection::TooLarge { what, value: items.count, unit: "events", limit });
+            }
+            let sent_at_ms = batch.sent_at.and_then(client_time::of_value);
+            let items = items.first.iter().enumerate();
+            let items = items.map(|(index, raw)| batch_item(raw.get(), index, sent_at_ms, batch.context.as_ref()));
+            Ok(Understood { write_key: key(batch.write_key), items: items.collect() })
+        }
+    }
+}
+
+fn batch_item(raw: &str, index: usize, sent_at_ms: Option<i64>, outer: Option<&ContextFields<'_>>) -> Item {
+    let fields = if raw.starts_with('{') { json::object(raw).ok() } else { None };
+    let Some(fields) = fields else {
+        let reason = Rejection::Malformed { what: "item of the batch".into(), expected: "a JSON object" };
+        return Item::Rejected { reason, content: raw.as_bytes().to_vec() };
+    };
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    item(fields, &Place { kind: None, index, sent_at_ms, outer, bytes: raw.len() }, raw)
+}
+
+fn item(fields: Fields<'_>, place: &Place<'_>, raw: &str) -> Item {
+    match event::understand(fields, place) {
+        Ok(Some(event)) => {
+            let content = if event.id.is_none() { raw.as_bytes().to_vec() } else { Vec::new() };
+            Item::Event { event, content }
+        }
+        Ok(None) => Item::Nothing,
+        Err(reason) => Item::Rejected { reason, content: raw.as_bytes().to_vec() },
+    }
+}
+
+fn key(value: Option<&RawValue>) -> Option<String> {
+    json::text(value?).map(Into::into)
+}
+
+/// Says where, not what: serde_json's own words quote values, which are personal.
+fn not_json(error: serde_json::Error) -> Rejection {
+    let what = format!("body at line {} column {}", error.line(), error.column());
+    let expected = if error.is_data() { "a list of events where `batch` stands" } else { "valid JSON" };
+    Rejection::Malformed { what, expected }
+}
