@@ -1,0 +1,200 @@
+//! One struct per table: what the worker writes. Keys are 128 bits (`UInt128`), times `DateTime64(3)` in UTC.
+
+use std::sync::Arc;
+
+/// One event that counts. Table `events`, ORDER BY (project, person, time, sequence, event_key).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EventRow {
+    /// Tenant.
+    pub project: Arc<str>,
+    /// Key that the event is stored under; `identities` says whose person that is today.
+    pub person: u128,
+    /// Key of the visitor (sessions go by it).
+    pub visitor: u128,
+    /// The visitor's id as the tracker sent it.
+    pub visitor_id: String,
+    /// The user's id that this event named, or empty.
+    pub user_id: String,
+    /// Event time, ms.
+    pub time_ms: i64,
+    /// Tracker's order at equal times.
+    pub sequence: u32,
+    /// Key of the event id.
+    pub event_key: u64,
+    /// The event id as the tracker sent it, or empty.
+    pub event_id: String,
+    /// `track`, `page`, `screen`, `identify`, `group`, `alias`.
+    pub kind: &'static str,
+    /// Name.
+    pub event: String,
+    /// Full address of the page.
+    pub url: String,
+    /// Host of the page.
+    pub host: String,
+    /// Path of the page.
+    pub path: String,
+    /// Title of the page.
+    pub title: String,
+    /// Full address of the page before.
+    pub referrer: String,
+    /// Channel (GA4's default grouping), or empty where the event is no landing.
+    pub channel: String,
+    /// Source of the landing.
+    pub source: String,
+    /// Medium of the landing.
+    pub medium: String,
+    /// `utm_campaign`
+    pub campaign: String,
+    /// `utm_term`
+    pub term: String,
+    /// `utm_content`
+    pub content: String,
+    /// Name of the touchpoint, or empty.
+    pub touchpoint: String,
+    /// Stage of the touchpoint, or empty.
+    pub stage: String,
+    /// Browser family.
+    pub browser: String,
+    /// Operating system family.
+    pub os: String,
+    /// `desktop`, `mobile`, `tablet`, `bot`, … or empty.
+    pub device: String,
+    /// Language of the client.
+    pub locale: String,
+    /// Screen width, CSS pixels.
+    pub screen_width: u32,
+    /// Screen height, CSS pixels.
+    pub screen_height: u32,
+    /// Tracker.
+    pub library: String,
+    /// Tracker's version.
+    pub library_version: String,
+    /// Protocol that was understood.
+    pub protocol: String,
+    /// JSON object.
+    pub properties: String,
+    /// JSON object.
+    pub traits: String,
+    /// When we received it, ms.
+    pub received_ms: i64,
+    /// `client`, `corrected`, `received`, `replaced`.
+    pub time_source: &'static str,
+    /// It came behind the watermark.
+    pub late: bool,
+    /// Partition of topic `events` it came from.
+    pub origin_partition: u32,
+    /// Offset there.
+    pub origin_offset: u64,
+    /// Place in that record.
+    pub origin_index: u32,
+}
+
+/// One session put in (`sign` 1) or taken back (`sign` -1). Table `sessions`, a CollapsingMergeTree.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SessionRow {
+    /// Tenant.
+    pub project: Arc<str>,
+    /// Key of the visitor.
+    pub visitor: u128,
+    /// Time of the first event, ms.
+    pub start_ms: i64,
+    /// Time of the last event, ms.
+    pub end_ms: i64,
+    /// Number of events.
+    pub events: u32,
+    /// Number of pages and screens among them.
+    pub page_views: u32,
+    /// Path of the first page.
+    pub entry_page: String,
+    /// Path of the last page.
+    pub exit_page: String,
+    /// Channel of the first event.
+    pub channel: String,
+    /// Source of the first event.
+    pub source: String,
+    /// Medium of the first event.
+    pub medium: String,
+    /// Campaign of the first event.
+    pub campaign: String,
+    /// 1 or -1.
+    pub sign: i8,
+}
+
+/// "This key's person is that key's." Table `identities`, a ReplacingMergeTree by (project, key).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct IdentityRow {
+    /// Tenant.
+    pub project: Arc<str>,
+    /// Key of the visitor, or of the user that an alias joined to another.
+    pub key: u128,
+    /// Key of the user.
+    pub person: u128,
+    /// The joined id as the tracker sent it.
+    pub visitor_id: String,
+    /// The user's id as the tracker sent it.
+    pub user_id: String,
+    /// Event time of the event that said so, ms.
+    pub at_ms: i64,
+}
+
+/// One stay of a person in an audience, put in (1) or taken back (-1). Table `audience_members`, a CollapsingMergeTree.
+/// A stay's end is known when it begins (the window runs out then, unless something extends it): so "who is a member at T"
+/// is `entered <= T < left`, with no timer involved.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MemberRow {
+    /// Tenant.
+    pub project: Arc<str>,
+    /// Name of the audience.
+    pub audience: Arc<str>,
+    /// Key of the person.
+    pub person: u128,
+    /// The user's id, or empty.
+    pub user_id: String,
+    /// A visitor's id, or empty.
+    pub visitor_id: String,
+    /// Event time of entering, ms.
+    pub entered_ms: i64,
+    /// Event time of leaving, ms.
+    pub left_ms: i64,
+    /// Partition of topic `journeys` that owns the person.
+    pub partition: u32,
+    /// 1 or -1.
+    pub sign: i8,
+}
+
+/// How far a partition's effects are in the tables. Table `progress`, a ReplacingMergeTree by (topic, partition), version
+/// `offset`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProgressRow {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: u32,
+    /// Next record: all before it are in the tables.
+    pub offset: u64,
+    /// Watermark there, ms; `i64::MIN` before any event.
+    pub watermark_ms: i64,
+    /// Highest received time there, ms.
+    pub log_time_ms: i64,
+}
+
+/// An audience as it was defined. Table `audiences`, a ReplacingMergeTree by (project, audience), version `changed_ms`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AudienceDefinition {
+    /// Tenant.
+    pub project: String,
+    /// Name.
+    pub audience: String,
+    /// Event that counts.
+    pub event: String,
+    /// How many of it make a member.
+    pub count_min: u32,
+    /// Within which time, ms.
+    pub window_ms: i64,
+    /// When it was made, ms.
+    pub created_ms: i64,
+    /// When this row was written, ms.
+    pub changed_ms: i64,
+    /// Whether it was ended.
+    pub ended: bool,
+}

@@ -1,0 +1,328 @@
+//! Inserts of every row type, and that a block counts once.
+
+mod common;
+
+use common::{Harness, project};
+use trackway_store::rows::{AudienceDefinition, EventRow, IdentityRow, MemberRow, ProgressRow, SessionRow};
+
+const ODD: [&str; 6] = ["", "plain", "tab\tline\nquote'\"\\N\0zero", "ünï→💥", "{\"a\":[1]}", "\\"];
+
+const DAY_MS: i64 = 86_400_000;
+
+/// 2026-01-01.
+const BEGIN_MS: i64 = 1_767_225_600_000;
+
+fn event(n: u64) -> EventRow {
+    EventRow {
+        project: project(),
+        person: u128::from(n % 7),
+        time_ms: BEGIN_MS + n as i64,
+        event_key: n,
+        kind: "track",
+        event: format!("event {}", n % 3),
+        time_source: "client",
+        ..EventRow::default()
+    }
+}
+
+/// Every field set, each to a value that no other field of the row has where its type allows.
+fn full_event(n: u64) -> EventRow {
+    let odd = |field: usize| format!("{}{field}", ODD[(n as usize + field) % ODD.len()]);
+    EventRow {
+        project: project(),
+        person: u128::MAX - u128::from(n),
+        visitor: u128::from(n) << 64 | 7,
+        visitor_id: odd(1),
+        user_id: odd(2),
+        time_ms: BEGIN_MS + n as i64,
+        sequence: u32::MAX - n as u32,
+        event_key: u64::MAX - n,
+        event_id: odd(3),
+        kind: "page",
+        event: odd(4),
+        url: odd(5),
+        host: odd(6),
+        path: odd(7),
+        title: odd(8),
+        referrer: odd(9),
+        channel: odd(10),
+        source: odd(11),
+        medium: odd(12),
+        campaign: odd(13),
+        term: odd(14),
+        content: odd(15),
+        touchpoint: odd(16),
+        stage: odd(17),
+        browser: odd(18),
+        os: odd(19),
+        device: odd(20),
+        locale: odd(21),
+        screen_width: u32::MAX,
+        screen_height: 1,
+        library: odd(22),
+        library_version: odd(23),
+        protocol: odd(24),
+        properties: odd(25),
+        traits: odd(26),
+        received_ms: BEGIN_MS + 2,
+        time_source: "replaced",
+        late: n % 2 == 1,
+        origin_partition: 15,
+        origin_offset: u64::MAX,
+        origin_index: u32::MAX - 1,
+    }
+}
+
+/// All rows of a table as ClickHouse prints them, one line each.
+async fn printed(harness: &Harness, sql: &str) -> Vec<String> {
+    harness.client.query_raw(sql).fetch_all::<String>().await.unwrap()
+}
+
+/// A literal as ClickHouse's `toString(tuple(…))` prints a string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("'");
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\'' => out.push_str("\\'"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\0' => out.push_str("\\0"),
+            other => out.push(other),
+        }
+    }
+    out + "'"
+}
+
+#[tokio::test]
+async fn every_column_of_an_event_reads_back_equal() {
+    let harness = Harness::start().await;
+    let rows: Vec<EventRow> = (0..20).map(full_event).collect();
+    harness.store.insert(&rows, "all columns").await.unwrap();
+    let got = printed(
+        &harness,
+        "SELECT toString(tuple(project, person, visitor, visitor_id, user_id, toUnixTimestamp64Milli(time), sequence, event_key,
+            event_id, kind, event, url, host, path, title, referrer, channel, source, medium, campaign, term, content,
+            touchpoint, stage, browser, os, device, locale, screen_width, screen_height, library, library_version, protocol,
+            properties, traits, toUnixTimestamp64Milli(received), time_source, toUInt8(late), origin_partition, origin_offset,
+            origin_index)) FROM events ORDER BY time",
+    )
+    .await;
+    let expected: Vec<String> = rows
+        .iter()
+        .map(|r| {
+            let fields = [
+                quoted(&r.project),
+                r.person.to_string(),
+                r.visitor.to_string(),
+                quoted(&r.visitor_id),
+                quoted(&r.user_id),
+                r.time_ms.to_string(),
+                r.sequence.to_string(),
+                r.event_key.to_string(),
+                quoted(&r.event_id),
+                quoted(r.kind),
+                quoted(&r.event),
+                quoted(&r.url),
+                quoted(&r.host),
+                quoted(&r.path),
+                quoted(&r.title),
+                quoted(&r.referrer),
+                quoted(&r.channel),
+                quoted(&r.source),
+                quoted(&r.medium),
+                quoted(&r.campaign),
+                quoted(&r.term),
+                quoted(&r.content),
+                quoted(&r.touchpoint),
+                quoted(&r.stage),
+                quoted(&r.browser),
+                quoted(&r.os),
+                quoted(&r.device),
+                quoted(&r.locale),
+                r.screen_width.to_string(),
+                r.screen_height.to_string(),
+                quoted(&r.library),
+                quoted(&r.library_version),
+                quoted(&r.protocol),
+                quoted(&r.properties),
+                quoted(&r.traits),
+                r.received_ms.to_string(),
+                quoted(r.time_source),
+                u8::from(r.late).to_string(),
+                r.origin_partition.to_string(),
+                r.origin_offset.to_string(),
+                r.origin_index.to_string(),
+            ];
+            format!("({})", fields.join(","))
+        })
+        .collect();
+    assert_eq!(got, expected);
+    harness.engine.stop().await;
+}
+
+#[tokio::test]
+async fn every_column_of_the_other_tables_reads_back_equal() {
+    let harness = Harness::start().await;
+    let store = &harness.store;
+    let session = SessionRow {
+        project: project(),
+        visitor: 3,
+        start_ms: BEGIN_MS,
+        end_ms: BEGIN_MS + 5,
+        events: u32::MAX,
+        page_views: 2,
+        entry_page: ODD[2].to_owned(),
+        exit_page: ODD[3].to_owned(),
+        channel: "Direct".to_owned(),
+        source: "s".to_owned(),
+        medium: "m".to_owned(),
+        campaign: ODD[5].to_owned(),
+        sign: -1,
+    };
+    store.insert(&[session], "t").await.unwrap();
+    let got = printed(
+        &harness,
+        "SELECT toString(tuple(project, visitor, toUnixTimestamp64Milli(start), toUnixTimestamp64Milli(end), events, page_views,
+            entry_page, exit_page, channel, source, medium, campaign, sign)) FROM sessions",
+    )
+    .await;
+    let (entry, exit, campaign) = (quoted(ODD[2]), quoted(ODD[3]), quoted(ODD[5]));
+    let end = BEGIN_MS + 5;
+    assert_eq!(
+        got,
+        [format!("('shop',3,{BEGIN_MS},{end},4294967295,2,{entry},{exit},'Direct','s','m',{campaign},-1)")]
+    );
+
+    let identity = IdentityRow {
+        project: project(),
+        key: u128::MAX,
+        person: 1,
+        visitor_id: "v".into(),
+        user_id: ODD[3].into(),
+        at_ms: BEGIN_MS,
+    };
+    store.insert(&[identity], "t").await.unwrap();
+    let sql =
+        "SELECT toString(tuple(project, key, person, visitor_id, user_id, toUnixTimestamp64Milli(at))) FROM identities";
+    assert_eq!(printed(&harness, sql).await, [format!("('shop',{},1,'v',{exit},{BEGIN_MS})", u128::MAX)]);
+
+    let member = MemberRow {
+        project: project(),
+        audience: "buyers".into(),
+        person: 5,
+        user_id: "u".into(),
+        visitor_id: "v".into(),
+        entered_ms: BEGIN_MS,
+        left_ms: BEGIN_MS + DAY_MS,
+        partition: 7,
+        sign: -1,
+    };
+    store.insert(&[member], "t").await.unwrap();
+    let sql = "SELECT toString(tuple(project, audience, person, user_id, visitor_id, toUnixTimestamp64Milli(entered),
+        toUnixTimestamp64Milli(left), partition, sign)) FROM audience_members";
+    let left = BEGIN_MS + DAY_MS;
+    assert_eq!(printed(&harness, sql).await, [format!("('shop','buyers',5,'u','v',{BEGIN_MS},{left},7,-1)")]);
+
+    let progress = ProgressRow {
+        topic: "events".into(),
+        partition: 3,
+        offset: u64::MAX,
+        watermark_ms: i64::MIN,
+        log_time_ms: i64::MAX,
+    };
+    store.insert(std::slice::from_ref(&progress), "t").await.unwrap();
+    assert_eq!(store.progress("events").await.unwrap(), [progress]);
+
+    let definition = AudienceDefinition {
+        project: "shop".into(),
+        audience: "buyers".into(),
+        event: ODD[2].into(),
+        count_min: 3,
+        window_ms: i64::MAX,
+        created_ms: BEGIN_MS,
+        changed_ms: BEGIN_MS + 1,
+        ended: true,
+    };
+    store.put_audience(&definition).await.unwrap();
+    assert_eq!(store.audience("shop", "buyers").await.unwrap(), Some(definition));
+    harness.engine.stop().await;
+}
+
+#[tokio::test]
+async fn no_rows_make_no_request() {
+    let mut config = {
+        let harness = Harness::start().await;
+        let config = common::store_config(&harness.engine);
+        harness.engine.stop().await;
+        config
+    };
+    config.url = "http://127.0.0.1:1".to_owned();
+    let store = trackway_store::Store::connect(config).unwrap();
+    store.insert::<EventRow>(&[], "t").await.unwrap();
+    store.insert(&[event(1)], "t").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_block_sent_twice_counts_once_in_table_and_view() {
+    let harness = Harness::start().await;
+    // Ten months, so ten parts of the table and of the view.
+    let rows: Vec<EventRow> =
+        (0..1000).map(|n| EventRow { time_ms: BEGIN_MS + (n as i64 % 10) * 31 * DAY_MS, ..event(n) }).collect();
+    for _ in 0..2 {
+        harness.store.insert(&rows, "events-0-17").await.unwrap();
+    }
+    assert_eq!(harness.number("SELECT count() FROM events").await, 1000);
+    assert_eq!(harness.number("SELECT sum(events) FROM event_counts_daily").await, 1000);
+    // Another token is another block, equal rows or not.
+    harness.store.insert(&rows, "events-0-18").await.unwrap();
+    assert_eq!(harness.number("SELECT count() FROM events").await, 2000);
+    assert_eq!(harness.number("SELECT sum(events) FROM event_counts_daily").await, 2000);
+    harness.engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_may_span_two_hundred_months() {
+    let harness = Harness::start().await;
+    let rows: Vec<EventRow> =
+        (0..200).map(|n| EventRow { time_ms: BEGIN_MS - n * 31 * DAY_MS, ..event(n as u64) }).collect();
+    harness.store.insert(&rows, "back-fill").await.unwrap();
+    assert_eq!(harness.number("SELECT count() FROM events").await, 200);
+    harness.engine.stop().await;
+}
+
+#[tokio::test]
+async fn errors_say_whether_the_same_block_may_be_sent_again() {
+    let harness = Harness::start().await;
+    harness.client.query("ALTER TABLE sessions DROP COLUMN campaign").execute().await.unwrap();
+    let session = SessionRow { project: project(), sign: 1, ..SessionRow::default() };
+    let refused = harness.store.insert(&[session], "t").await.unwrap_err();
+    assert!(!refused.is_retryable(), "{refused:?}");
+    assert!(refused.to_string().contains("1 rows for `sessions`"), "{refused}");
+
+    let mut hasty = common::store_config(&harness.engine);
+    hasty.insert_time_max = std::time::Duration::from_millis(1);
+    let rows: Vec<EventRow> = (0..20_000).map(event).collect();
+    let late = trackway_store::Store::connect(hasty).unwrap().insert(&rows, "t").await.unwrap_err();
+    assert!(matches!(late, trackway_store::insert::InsertError::Timeout { .. }), "{late:?}");
+    assert!(late.is_retryable());
+
+    harness
+        .client
+        .query("ALTER TABLE events MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1")
+        .execute()
+        .await
+        .unwrap();
+    harness.client.query("SYSTEM STOP MERGES events").execute().await.unwrap();
+    let mut busy = None;
+    for n in 0..5 {
+        busy = harness.store.insert(&[event(n)], &format!("busy {n}")).await.err().or(busy);
+    }
+    let busy = busy.expect("too many parts");
+    assert!(matches!(busy, trackway_store::insert::InsertError::Busy { .. }) && busy.is_retryable(), "{busy:?}");
+
+    let store = harness.store.clone();
+    harness.engine.stop().await;
+    let gone = store.insert(&[event(1)], "t").await.unwrap_err();
+    assert!(matches!(gone, trackway_store::insert::InsertError::Connection { .. }) && gone.is_retryable(), "{gone:?}");
+}
