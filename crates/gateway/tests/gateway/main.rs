@@ -1,0 +1,10 @@
+//! The gateway over real TCP connections, with a log in memory.
+
+mod client;
+mod cors;
+mod drain;
+mod limits;
+mod log;
+mod pixel;
+mod segment;
+mod server;
