@@ -1,0 +1,240 @@
+//! Carries out what partitions ask for: appends derived records, inserts blocks, writes snapshots, commits.
+//!
+//! Two tasks for each partition: one appends, so that subscribers need not wait for ClickHouse; one inserts, and commits only
+//! what every effect before it is durable for. Each thing is tried until it is done: an outage stops progress, and the
+//! bounded queues in front of these tasks stop the partition; nothing grows and nothing is lost.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use trackway_domain::time::ReceivedAt;
+use trackway_eventlog::{Consumer, EventLog, NewRecord, TopicPartition};
+use trackway_store::Store;
+use trackway_store::insert::{InsertError, Row};
+use trackway_store::rows::{MemberRow, ProgressRow};
+
+use crate::events::EventsRows;
+use crate::snapshots::Snapshots;
+use crate::stage::{Block, Derived, Target};
+use crate::{Clock, Topics, WorkerError};
+
+/// First and longest pause between tries.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+/// What the tasks of one partition work with.
+pub(crate) struct Carrier {
+    pub partition: TopicPartition,
+    pub log: Arc<dyn EventLog>,
+    pub consumer: Arc<dyn Consumer>,
+    pub store: Store,
+    pub snapshots: Snapshots,
+    pub topics: Topics,
+    pub clock: Clock,
+    /// The partition is given up: try no more.
+    pub stop: CancellationToken,
+}
+
+/// Derived records on their way, numbered.
+pub(crate) struct Append {
+    pub number: u64,
+    pub records: Vec<Derived>,
+}
+
+/// A block on its way, and the last append that must be done before it counts.
+pub(crate) struct Insert<R> {
+    pub block: Block<R>,
+    pub after_append: u64,
+}
+
+/// Rows that can be put into the tables.
+pub trait Insertable: Send + Sync + 'static {
+    /// Inserts every table's part under a token made of `name`.
+    fn insert(&self, store: &Store, name: &str) -> impl Future<Output = Result<(), InsertError>> + Send;
+    /// Number of rows.
+    fn len(&self) -> usize;
+}
+
+impl Insertable for EventsRows {
+    async fn insert(&self, store: &Store, name: &str) -> Result<(), InsertError> {
+        // Identities first and alone: an event must not be visible as a stranger's when its user is known already.
+        insert_rows(store, &self.identities, name).await?;
+        let (events, sessions) = futures_util::future::join(
+            insert_rows(store, &self.events, name),
+            insert_rows(store, &self.sessions, name),
+        )
+        .await;
+        events.and(sessions)
+    }
+
+    fn len(&self) -> usize {
+        self.events.len() + self.sessions.len() + self.identities.len()
+    }
+}
+
+impl Insertable for Vec<MemberRow> {
+    async fn insert(&self, store: &Store, name: &str) -> Result<(), InsertError> {
+        insert_rows(store, self, name).await
+    }
+
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+}
+
+async fn insert_rows<R: Row>(store: &Store, rows: &[R], name: &str) -> Result<(), InsertError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    store.insert(rows, &format!("{name}/{}", R::TABLE)).await
+}
+
+impl Carrier {
+    /// Appends derived records in order, and says how far it is.
+    pub async fn append(
+        self: Arc<Self>,
+        mut queue: mpsc::Receiver<Append>,
+        done: watch::Sender<u64>,
+    ) -> Result<(), WorkerError> {
+        while let Some(Append { number, records }) = queue.recv().await {
+            let mut by_topic: BTreeMap<Target, Vec<NewRecord>> = BTreeMap::new();
+            let timestamp_ms = (self.clock)().0;
+            for Derived { target, partition, value } in records {
+                by_topic.entry(target).or_default().push(NewRecord { partition, timestamp_ms, value });
+            }
+            for (target, records) in by_topic {
+                let topic = self.topics.of(target);
+                // What was appended before a failure is appended again; readers drop it by its origin.
+                let tried = self.until_done(|| async {
+                    match self.log.append(topic, records.clone()).await {
+                        Ok(_) => Tried::Done,
+                        Err(error @ trackway_eventlog::AppendError::Unavailable { .. }) => Tried::Again(error.into()),
+                        Err(error) => Tried::Never(error.into()),
+                    }
+                });
+                if tried.await?.is_none() {
+                    return Ok(());
+                }
+            }
+            done.send_replace(number);
+        }
+        Ok(())
+    }
+
+    /// Inserts blocks in order; then tells the table of progress, writes the snapshot if there is one, and commits.
+    pub async fn insert<R: Insertable>(
+        self: Arc<Self>,
+        mut queue: mpsc::Receiver<Insert<R>>,
+        mut appended: watch::Receiver<u64>,
+    ) -> Result<(), WorkerError> {
+        while let Some(Insert { block, after_append }) = queue.recv().await {
+            let Block { first, end, rows, watermark, log_time, snapshot } = block;
+            // A topic that was made anew begins at the same offsets; its first record's time tells the two apart.
+            let name = format!("{}/{}@{}", self.partition, first.0, first.1);
+            let tried = self.until_done(|| async {
+                match rows.insert(&self.store, &name).await {
+                    Ok(()) => Tried::Done,
+                    Err(error) if error.is_retryable() => Tried::Again(error.into()),
+                    Err(error) => Tried::Never(error.into()),
+                }
+            });
+            if tried.await?.is_none() {
+                return Ok(());
+            }
+            metrics::histogram!("worker_block_rows", "topic" => self.partition.topic.to_string())
+                .record(rows.len() as f64);
+            let waited = tokio::select! {
+                waited = appended.wait_for(|&done| done >= after_append) => waited.is_ok(),
+                () = self.stop.cancelled() => false,
+            };
+            if !waited {
+                return Ok(());
+            }
+            let progress = ProgressRow {
+                topic: self.partition.topic.clone(),
+                partition: self.partition.partition,
+                offset: end,
+                watermark_ms: watermark.0,
+                log_time_ms: log_time.0,
+            };
+            let tried = self.until_done(|| async {
+                match self.store.insert(std::slice::from_ref(&progress), &format!("{name}-{end}/progress")).await {
+                    Ok(()) => Tried::Done,
+                    Err(error) if error.is_retryable() => Tried::Again(error.into()),
+                    Err(error) => Tried::Never(error.into()),
+                }
+            });
+            if tried.await?.is_none() {
+                return Ok(());
+            }
+            if let Some(state) = snapshot {
+                self.save(end, state).await?;
+            }
+            self.gauge_lag(log_time);
+        }
+        Ok(())
+    }
+
+    /// Writes a snapshot, then commits its offset. A failure costs a longer replay, nothing else.
+    async fn save(&self, end: u64, state: bytes::Bytes) -> Result<(), WorkerError> {
+        let bytes = state.len();
+        let began = (self.clock)();
+        if let Err(error) = self.snapshots.put(&self.partition, end, state).await {
+            tracing::warn!(partition = %self.partition, error = &error as &dyn std::error::Error, "snapshot was not written, the next will be");
+            metrics::counter!("worker_snapshot_errors_total").increment(1);
+            return Ok(());
+        }
+        let topic = self.partition.topic.to_string();
+        metrics::histogram!("worker_snapshot_seconds", "topic" => topic.clone())
+            .record((self.clock)().since(began) as f64 / 1000.0);
+        metrics::gauge!("worker_snapshot_bytes", "topic" => topic, "partition" => self.partition.partition.to_string())
+            .set(bytes as f64);
+        if let Err(error) = self.consumer.commit(&self.partition, end).await {
+            tracing::warn!(partition = %self.partition, error = &error as &dyn std::error::Error, "offset was not committed, the next will be");
+        }
+        Ok(())
+    }
+
+    fn gauge_lag(&self, log_time: ReceivedAt) {
+        let seconds = (self.clock)().since(log_time).max(0) as f64 / 1000.0;
+        metrics::gauge!("worker_block_age_seconds", "topic" => self.partition.topic.to_string(), "partition" => self.partition.partition.to_string())
+            .set(seconds);
+    }
+
+    /// Tries until it is done (`Some`) or the partition is given up (`None`).
+    async fn until_done<F: Future<Output = Tried>>(
+        &self,
+        mut work: impl FnMut() -> F,
+    ) -> Result<Option<()>, WorkerError> {
+        let mut pause = RETRY_FIRST;
+        loop {
+            let tried = tokio::select! {
+                tried = work() => tried,
+                () = self.stop.cancelled() => return Ok(None),
+            };
+            match tried {
+                Tried::Done => return Ok(Some(())),
+                Tried::Never(error) => return Err(error),
+                Tried::Again(error) => {
+                    tracing::warn!(partition = %self.partition, error = &error as &dyn std::error::Error, pause_ms = pause.as_millis() as u64, "will be tried again");
+                    metrics::counter!("worker_retries_total", "topic" => self.partition.topic.to_string()).increment(1);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => return Ok(None),
+            }
+            pause = (pause * 2).min(RETRY_LONGEST);
+        }
+    }
+}
+
+enum Tried {
+    Done,
+    Again(WorkerError),
+    Never(WorkerError),
+}

@@ -1,0 +1,114 @@
+//! What the first stage tells the second: per flush and partition of `journeys` one record with all its persons.
+
+use hashbrown::HashMap;
+use trackway_domain::event::Event;
+use trackway_domain::id::{PersonKey, ProjectId, Visitor};
+use trackway_wire::log::{self, pb};
+
+use crate::stage::{Derived, FlushRange, Target};
+
+/// Entries collected since the last flush.
+#[derive(Debug)]
+pub(super) struct Entries {
+    source: u32,
+    partitions: Vec<OnePartition>,
+}
+
+#[derive(Debug, Default)]
+struct OnePartition {
+    names: Vec<String>,
+    name_numbers: HashMap<String, u32>,
+    projects: Vec<String>,
+    entries: Vec<pb::PersonEntry>,
+    /// Where a person's open entry is.
+    places: HashMap<PersonKey, usize>,
+}
+
+impl Entries {
+    pub fn new(source: u32, partitions: u32) -> Self {
+        Self { source, partitions: (0..partitions).map(|_| OnePartition::default()).collect() }
+    }
+
+    /// A person did something.
+    pub fn event(&mut self, project: &ProjectId, person: PersonKey, visitor: &Visitor, event: &Event) {
+        let to = self.of(person);
+        let name = match to.name_numbers.get(&event.received.name) {
+            Some(&number) => number,
+            None => {
+                let number = u32::try_from(to.names.len()).expect("fewer names than 2^32 in a flush");
+                to.names.push(event.received.name.clone());
+                to.name_numbers.insert(event.received.name.clone(), number);
+                number
+            }
+        };
+        let entry = to.entry(project, person);
+        entry.names.push(name);
+        entry.times_ms.push(event.time.0);
+        entry.keys.push(event.key.0);
+        match visitor {
+            Visitor::Device(id) if entry.visitor_id.is_empty() => entry.visitor_id.clone_from(id),
+            Visitor::User(id) if entry.user_id.is_empty() => entry.user_id.clone_from(id),
+            Visitor::Device(_) | Visitor::User(_) => {}
+        }
+        if let Some(user) = event.received.user_id.as_ref().filter(|_| entry.user_id.is_empty()) {
+            entry.user_id.clone_from(user);
+        }
+    }
+
+    /// A person turned out to be another.
+    pub fn merge(&mut self, project: &ProjectId, from: PersonKey, into: PersonKey) {
+        let to = self.of(from);
+        // It is the entry's last word: from here on the visitor's events are the user's.
+        to.entry(project, from).merge_into = into.0.to_be_bytes().to_vec().into();
+    }
+
+    /// The records of one flush.
+    pub fn flush(&mut self, range: FlushRange) -> Vec<Derived> {
+        let mut records = Vec::new();
+        for (partition, to) in (0..).zip(&mut self.partitions) {
+            if to.entries.is_empty() {
+                continue;
+            }
+            let OnePartition { names, projects, entries, .. } = std::mem::take(to);
+            let entries = pb::PersonEntries {
+                origin: Some(pb::Origin {
+                    topic: "events".to_owned(),
+                    partition: self.source,
+                    offset: range.first,
+                    index: 0,
+                }),
+                names,
+                projects,
+                entries,
+                through: range.last,
+            };
+            let record = pb::JourneysRecord { body: Some(pb::journeys_record::Body::Entries(entries)) };
+            records.push(Derived { target: Target::Journeys, partition, value: log::encode(&record) });
+        }
+        records
+    }
+
+    fn of(&mut self, person: PersonKey) -> &mut OnePartition {
+        let partitions = u32::try_from(self.partitions.len()).expect("at most 1024 partitions");
+        &mut self.partitions[person.partition(partitions) as usize]
+    }
+}
+
+impl OnePartition {
+    fn entry(&mut self, project: &ProjectId, person: PersonKey) -> &mut pb::PersonEntry {
+        let Self { projects, entries, places, .. } = self;
+        let place = *places.entry(person).or_insert_with(|| {
+            let number = projects.iter().position(|name| name == project.as_str()).unwrap_or_else(|| {
+                projects.push(project.as_str().to_owned());
+                projects.len() - 1
+            });
+            entries.push(pb::PersonEntry {
+                person: person.0.to_be_bytes().to_vec().into(),
+                project: u32::try_from(number).expect("few projects"),
+                ..pb::PersonEntry::default()
+            });
+            entries.len() - 1
+        });
+        &mut entries[place]
+    }
+}

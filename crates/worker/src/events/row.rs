@@ -1,0 +1,178 @@
+//! An event as a row: what the tracker said, and what we make of it.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use trackway_domain::event::{Event, EventKind, TimeSource};
+use trackway_domain::id::PersonKey;
+use trackway_domain::rules::ProjectRules;
+use trackway_domain::session::Landing;
+use trackway_domain::time::ReceivedAt;
+use trackway_domain::touchpoint;
+use trackway_enrich::user_agent::UserAgent;
+use trackway_enrich::{landing, page, user_agent};
+use trackway_store::rows::EventRow;
+
+use super::Request;
+
+/// What is remembered of user agents, pages and landings, so that equal ones are worked out and stored once. Cleared when
+/// full: what is looked up often is soon back.
+const REMEMBERED_MAX: usize = 20_000;
+
+/// What we make of an event.
+pub(super) struct Enriched {
+    /// The page or screen, if the event is a view of one.
+    pub page: Option<Arc<str>>,
+    pub landing: Option<Arc<Landing>>,
+    user_agent: Arc<UserAgent>,
+    touchpoint: String,
+    stage: String,
+}
+
+/// Where a row comes from.
+pub(super) struct Origin {
+    pub partition: u32,
+    pub offset: u64,
+    pub index: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Enricher {
+    user_agents: HashMap<String, Arc<UserAgent>>,
+    pages: HashSet<Arc<str>>,
+    landings: HashSet<Arc<Landing>>,
+}
+
+impl Enricher {
+    pub fn enrich(&mut self, event: &Event, request: &Request<'_>, rules: &ProjectRules) -> Enriched {
+        let context = &event.received.context;
+        let path = page::parse(&context.url).path;
+        let landing =
+            landing::landing(&context.url, &context.referrer, &context.campaign).map(|landing| self.landing(landing));
+        let page = match event.received.kind {
+            EventKind::Page => Some(self.page(path)),
+            EventKind::Screen => Some(self.page(&context.page_name)),
+            EventKind::Track | EventKind::Identify | EventKind::Group | EventKind::Alias => None,
+        };
+        let agent = if context.user_agent.is_empty() { request.user_agent } else { &context.user_agent };
+        let channel = landing.as_ref().map_or("", |landing| landing.channel.as_str());
+        let rule = match event.received.kind.is_activity() {
+            true => touchpoint::find(&rules.touchpoints, &event.received.name, path, channel),
+            false => None,
+        };
+        Enriched {
+            page,
+            user_agent: self.user_agent(agent),
+            touchpoint: rule.map(|rule| rule.name.clone()).unwrap_or_default(),
+            stage: rule.map(|rule| rule.stage.clone()).unwrap_or_default(),
+            landing,
+        }
+    }
+
+    fn user_agent(&mut self, agent: &str) -> Arc<UserAgent> {
+        if let Some(found) = self.user_agents.get(agent) {
+            return found.clone();
+        }
+        if self.user_agents.len() >= REMEMBERED_MAX {
+            self.user_agents.clear();
+        }
+        let found = Arc::new(user_agent::parse(agent));
+        self.user_agents.insert(agent.to_owned(), found.clone());
+        found
+    }
+
+    fn page(&mut self, page: &str) -> Arc<str> {
+        if let Some(found) = self.pages.get(page) {
+            return found.clone();
+        }
+        if self.pages.len() >= REMEMBERED_MAX {
+            self.pages.clear();
+        }
+        let page: Arc<str> = page.into();
+        self.pages.insert(page.clone());
+        page
+    }
+
+    fn landing(&mut self, landing: Landing) -> Arc<Landing> {
+        if let Some(found) = self.landings.get(&landing) {
+            return found.clone();
+        }
+        if self.landings.len() >= REMEMBERED_MAX {
+            self.landings.clear();
+        }
+        let landing = Arc::new(landing);
+        self.landings.insert(landing.clone());
+        landing
+    }
+}
+
+pub(super) fn to_row(
+    event: Event,
+    request: &Request<'_>,
+    under: PersonKey,
+    enriched: Enriched,
+    origin: Origin,
+    late: bool,
+    received: ReceivedAt,
+) -> EventRow {
+    let event_received = event.received;
+    let context = event_received.context;
+    let at = page::parse(&context.url);
+    let (host, path) = (at.host.to_owned(), at.path.to_owned());
+    let landing = enriched.landing.as_deref().cloned().unwrap_or_default();
+    EventRow {
+        project: request.project.as_str().into(),
+        person: under.0,
+        visitor: request.visitor_key.0,
+        visitor_id: request.visitor.id().to_owned(),
+        user_id: event_received.user_id.unwrap_or_default(),
+        time_ms: event.time.0,
+        sequence: event_received.sequence,
+        event_key: event.key.0,
+        event_id: event_received.id.unwrap_or_default(),
+        kind: match event_received.kind {
+            EventKind::Track => "track",
+            EventKind::Page => "page",
+            EventKind::Screen => "screen",
+            EventKind::Identify => "identify",
+            EventKind::Group => "group",
+            EventKind::Alias => "alias",
+        },
+        event: event_received.name,
+        host,
+        path,
+        url: context.url,
+        title: context.title,
+        referrer: context.referrer,
+        channel: landing.channel,
+        source: landing.source,
+        medium: landing.medium,
+        campaign: landing.campaign,
+        term: context.campaign.term,
+        content: context.campaign.content,
+        touchpoint: enriched.touchpoint,
+        stage: enriched.stage,
+        browser: enriched.user_agent.browser.clone(),
+        os: enriched.user_agent.os.clone(),
+        device: enriched.user_agent.device.clone(),
+        locale: context.locale,
+        screen_width: context.screen.0,
+        screen_height: context.screen.1,
+        library: context.library,
+        library_version: context.library_version,
+        protocol: request.protocol.to_owned(),
+        properties: event_received.properties,
+        traits: event_received.traits,
+        received_ms: received.0,
+        time_source: match event.time_source {
+            TimeSource::Client => "client",
+            TimeSource::Corrected => "corrected",
+            TimeSource::Received => "received",
+            TimeSource::Replaced => "replaced",
+        },
+        late,
+        origin_partition: origin.partition,
+        origin_offset: origin.offset,
+        origin_index: origin.index,
+    }
+}

@@ -1,0 +1,169 @@
+//! The first stage's state as a snapshot, and back.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use trackway_domain::dedup::KnownEvents;
+use trackway_domain::event::OrderKey;
+use trackway_domain::id::{EventKey, PersonKey, ProjectId};
+use trackway_domain::session::{Landing, SessionEvent, VisitorSessions};
+use trackway_domain::time::{EventTime, ReceivedAt};
+use trackway_wire::log::{self, DecodeError, pb};
+
+use super::{EventsStage, VisitorState};
+use crate::clock::PartitionClock;
+
+/// Numbers equal things once.
+struct Numbered<T> {
+    numbers: HashMap<T, u32>,
+    all: Vec<T>,
+}
+
+impl<T: Clone + Eq + Hash> Numbered<T> {
+    fn new() -> Self {
+        Self { numbers: HashMap::new(), all: Vec::new() }
+    }
+
+    fn number(&mut self, thing: &T) -> u32 {
+        if let Some(&number) = self.numbers.get(thing) {
+            return number;
+        }
+        let number = u32::try_from(self.all.len()).expect("fewer different ones than 2^32");
+        self.numbers.insert(thing.clone(), number);
+        self.all.push(thing.clone());
+        number
+    }
+}
+
+impl EventsStage {
+    pub(super) fn to_snapshot(&self, clock: &PartitionClock) -> pb::EventsSnapshot {
+        let mut projects = Numbered::<ProjectId>::new();
+        let mut pages = Numbered::<Arc<str>>::new();
+        let mut landings = Numbered::<Arc<Landing>>::new();
+        let mut visitors = Vec::with_capacity(self.visitors.len());
+        for (key, visitor) in &self.visitors {
+            let run = |(touched, events): (ReceivedAt, &[SessionEvent])| pb::SessionRun {
+                touched_ms: touched.0,
+                times_ms: events.iter().map(|event| event.order.time.0).collect(),
+                sequences: events.iter().map(|event| event.order.sequence).collect(),
+                keys: events.iter().map(|event| event.order.key.0).collect(),
+                pages: events
+                    .iter()
+                    .map(|event| event.page.as_ref().map_or(0, |page| pages.number(page) + 1))
+                    .collect(),
+                landings: events
+                    .iter()
+                    .map(|event| event.landing.as_ref().map_or(0, |l| landings.number(l) + 1))
+                    .collect(),
+            };
+            visitors.push(pb::VisitorState {
+                key: key.0.to_be_bytes().to_vec().into(),
+                project: projects.number(&visitor.project),
+                user: visitor.user.map(|user| user.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
+                runs: visitor.sessions.runs().map(run).collect(),
+                touched_minute: visitor.touched_minute,
+            });
+        }
+        pb::EventsSnapshot {
+            clock: Some(clock.to_pb()),
+            projects: projects.all.iter().map(|project| project.as_str().to_owned()).collect(),
+            pages: pages.all.iter().map(ToString::to_string).collect(),
+            landings: landings
+                .all
+                .iter()
+                .map(|l| pb::Landing {
+                    channel: l.channel.clone(),
+                    source: l.source.clone(),
+                    medium: l.medium.clone(),
+                    campaign: l.campaign.clone(),
+                })
+                .collect(),
+            visitors,
+            days: self
+                .known
+                .days()
+                .map(|(day, keys)| pb::KnownDay { day, keys: keys.iter().copied().collect() })
+                .collect(),
+            content_keys: self.known.content().map(|(_, key)| key).collect(),
+            content_received_ms: self.known.content().map(|(at, _)| at.0).collect(),
+        }
+    }
+
+    /// From a snapshot's bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if it is not one of ours.
+    pub fn restore(
+        partition: u32,
+        journeys_partitions: u32,
+        bytes: bytes::Bytes,
+    ) -> Result<(Self, PartitionClock), DecodeError> {
+        let snapshot: pb::EventsSnapshot = log::decode(bytes)?;
+        let clock = PartitionClock::from_pb(snapshot.clock.as_ref())?;
+        let projects: Vec<ProjectId> = snapshot
+            .projects
+            .iter()
+            .map(|project| ProjectId::parse(project).ok_or(DecodeError::Field { field: "projects" }))
+            .collect::<Result<_, _>>()?;
+        let pages: Vec<Arc<str>> = snapshot.pages.iter().map(|page| page.as_str().into()).collect();
+        let landing = |l: &pb::Landing| {
+            Arc::new(Landing {
+                channel: l.channel.clone(),
+                source: l.source.clone(),
+                medium: l.medium.clone(),
+                campaign: l.campaign.clone(),
+            })
+        };
+        let landings: Vec<Arc<Landing>> = snapshot.landings.iter().map(landing).collect();
+        let mut stage = Self::new(partition, journeys_partitions);
+        stage.visitors.reserve(snapshot.visitors.len());
+        for visitor in &snapshot.visitors {
+            let key = key(&visitor.key)?;
+            let project =
+                projects.get(visitor.project as usize).ok_or(DecodeError::Field { field: "project" })?.clone();
+            let user = if visitor.user.is_empty() { None } else { Some(self::key(&visitor.user)?) };
+            let runs: Vec<_> =
+                visitor.runs.iter().map(|run| session_run(run, &pages, &landings)).collect::<Result<_, _>>()?;
+            let touched_minute = visitor.touched_minute;
+            stage.touches.push_back((touched_minute, key));
+            let sessions = VisitorSessions::restore(runs);
+            stage.visitors.insert(key, VisitorState { project, user, sessions, dirty: false, touched_minute });
+        }
+        stage.touches.make_contiguous().sort_unstable();
+        let days = snapshot.days.into_iter().map(|day| (day.day, day.keys.into_iter().collect()));
+        let content =
+            snapshot.content_received_ms.iter().map(|&at| ReceivedAt(at)).zip(snapshot.content_keys.iter().copied());
+        stage.known = KnownEvents::restore(days, content);
+        Ok((stage, clock))
+    }
+}
+
+/// A person's key in a message.
+pub(crate) fn key(bytes: &[u8]) -> Result<PersonKey, DecodeError> {
+    let bytes: [u8; 16] = bytes.try_into().map_err(|_| DecodeError::Field { field: "person" })?;
+    Ok(PersonKey(u128::from_be_bytes(bytes)))
+}
+
+fn session_run(
+    run: &pb::SessionRun,
+    pages: &[Arc<str>],
+    landings: &[Arc<Landing>],
+) -> Result<(ReceivedAt, Vec<SessionEvent>), DecodeError> {
+    let events = run.times_ms.len();
+    if events == 0 || [run.sequences.len(), run.keys.len(), run.pages.len(), run.landings.len()] != [events; 4] {
+        return Err(DecodeError::Field { field: "runs" });
+    }
+    fn pick<T: Clone>(all: &[T], number: u32) -> Result<Option<T>, DecodeError> {
+        match number {
+            0 => Ok(None),
+            n => all.get(n as usize - 1).cloned().map(Some).ok_or(DecodeError::Field { field: "runs" }),
+        }
+    }
+    let event = |n: usize| {
+        let (time, key) = (EventTime(run.times_ms[n]), EventKey(run.keys[n]));
+        let order = OrderKey { time, sequence: run.sequences[n], key };
+        Ok(SessionEvent { order, page: pick(pages, run.pages[n])?, landing: pick(landings, run.landings[n])? })
+    };
+    Ok((ReceivedAt(run.touched_ms), (0..events).map(event).collect::<Result<_, _>>()?))
+}
