@@ -336,7 +336,14 @@ async fn streams_are_in_order_over_all_parts_and_carry_the_masks() {
     while let Some(block) = stream.next().await.unwrap() {
         for n in 0..block.persons.len() {
             let (key, received) = (block.event_keys[n], block.received_ms[n]);
-            got.push((block.persons[n], block.times_ms[n], key, received, block.visitor_ids[n].clone(), block.user_ids[n].clone()));
+            got.push((
+                block.persons[n],
+                block.times_ms[n],
+                key,
+                received,
+                block.visitor_ids[n].clone(),
+                block.user_ids[n].clone(),
+            ));
         }
     }
     let expected: Vec<_> = sorted

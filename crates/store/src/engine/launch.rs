@@ -8,12 +8,19 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{EngineConfig, EngineError, config};
 
 /// A cold start reads 566 MB from disk and loads all parts; 0.1-0.7 s were measured with both in memory.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a folder may still be in use. A server whose parent was killed ends by itself (65 ms were measured; a merge holds it
+/// longer), but a process manager starts the next parent at once.
+const PREDECESSOR_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Between two tries while the folder is in use. Each try costs a process.
+const PREDECESSOR_POLL: Duration = Duration::from_millis(200);
 
 /// Between two looks at a child that is coming up.
 const START_POLL: Duration = Duration::from_millis(20);
@@ -89,6 +96,20 @@ pub(super) fn prepare(config: EngineConfig) -> Result<Plan, EngineError> {
     let server = data_folder.join("server.xml");
     config::write_private(&server, &config::server_xml(&users, memory_bytes_max)).map_err(in_folder(&server))?;
     Ok(Plan { program, program_args: exe_args, library, data_folder, http_port, password })
+}
+
+/// [`launch`], which is tried again while a server that has lost its parent is still on its way out of the folder.
+pub(super) async fn launch_after_predecessor(plan: &Plan) -> Result<(Running, u16), EngineError> {
+    let deadline = Instant::now() + PREDECESSOR_TIME_MAX;
+    loop {
+        match launch(plan, plan.http_port).await {
+            Err(EngineError::FolderLocked { path }) if Instant::now() < deadline => {
+                tracing::info!(folder = %path.display(), "folder of the embedded ClickHouse is in use, waiting for its end");
+                sleep(PREDECESSOR_POLL).await;
+            }
+            launched => return launched,
+        }
+    }
 }
 
 /// Starts the child and waits until it answers our user.

@@ -145,13 +145,14 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Starts the server and waits until it answers (at most 30 s; usually 0.3 s).
+    /// Starts the server and waits until it answers (at most 30 s; usually 0.3 s). A server of the same folder whose parent
+    /// was killed just now is waited for a little.
     ///
     /// # Errors
     /// [`EngineError`], one variant for each way in which it is known to fail. None is worth a retry without a change.
     pub async fn start(config: EngineConfig) -> Result<Self, EngineError> {
         let plan = launch::prepare(config)?;
-        let (running, port) = launch::launch(&plan, plan.http_port).await?;
+        let (running, port) = launch::launch_after_predecessor(&plan).await?;
         let process = Arc::new(AtomicU32::new(running.process_id()));
         let (url, password) = (launch::url(port), plan.password.clone());
         let data_folder = plan.data_folder.clone();

@@ -48,7 +48,8 @@ pub struct TimeRange {
 /// What DateTime64(3) shows: 1900-01-01 to the end of 2299. Every time we store lies within.
 const TIMES_MS: std::ops::RangeInclusive<i64> = -2_208_988_800_000..=10_413_791_999_999;
 
-/// A time as a parameter: an open end becomes the end of what ClickHouse can show, beyond which it would wrap around.
+/// A time as a parameter: an open end becomes the end of what DateTime64 holds. Later times are seen to compare right in
+/// 26.7, but nothing promises it.
 fn time_parameter(ms: i64) -> i64 {
     ms.clamp(*TIMES_MS.start(), *TIMES_MS.end())
 }
