@@ -22,5 +22,7 @@ pub(crate) async fn answer(desk: &Desk) -> Result<pb::LagResponse, Fault> {
     };
     let mut partitions = lag(&desk.config.topics.events, &events);
     partitions.extend(lag(&desk.config.topics.journeys, &journeys));
-    Ok(pb::LagResponse { partitions, freshness: Some(freshness(&events)) })
+    // Of both stages: who waits for it wants every answer, audiences too. `events` was read first, so that what follows from
+    // it is not overlooked.
+    Ok(pb::LagResponse { partitions, freshness: Some(freshness(&[events, journeys].concat())) })
 }
