@@ -1,0 +1,256 @@
+//! Answers as JSON: the public messages field by field, with times also as RFC 3339 where a person reads them.
+
+use serde_json::{Value, json};
+use trackway_query::pb;
+
+/// A funnel.
+pub fn funnel(answer: &pb::FunnelResponse) -> Value {
+    let step = |step: &pb::FunnelStepResult| json!({ "events": step.events, "persons": step.persons });
+    json!({
+        "steps": answer.steps.iter().map(step).collect::<Value>(),
+        "median_seconds": answer.median_seconds,
+        "freshness": freshness(answer.freshness.as_ref()),
+        "cost": cost(answer.cost.as_ref()),
+    })
+}
+
+/// Paths.
+pub fn paths(answer: &pb::PathsResponse) -> Value {
+    let edge = |edge: &pb::PathEdge| json!({ "from": edge.from, "to": edge.to, "count": edge.count });
+    json!({
+        "edges": answer.edges.iter().map(edge).collect::<Value>(),
+        "pairs": answer.pairs,
+        "freshness": freshness(answer.freshness.as_ref()),
+        "cost": cost(answer.cost.as_ref()),
+    })
+}
+
+/// A trend.
+pub fn trend(answer: &pb::TrendResponse) -> Value {
+    let bucket = |bucket: &pb::TrendBucket| {
+        json!({
+            "begin": bucket.begin_ms.map(time),
+            "begin_ms": bucket.begin_ms,
+            "event": bucket.event,
+            "events": bucket.events,
+            "persons": bucket.persons,
+        })
+    };
+    json!({
+        "buckets": answer.buckets.iter().map(bucket).collect::<Value>(),
+        "freshness": freshness(answer.freshness.as_ref()),
+        "cost": cost(answer.cost.as_ref()),
+    })
+}
+
+/// Sessions.
+pub fn sessions(answer: &pb::SessionSummaryResponse) -> Value {
+    let row = |row: &pb::SessionSummary| {
+        json!({
+            "channel": row.channel,
+            "sessions": row.sessions,
+            "sessions_single_event": row.sessions_single_event,
+            "persons": row.persons,
+            "events": row.events,
+            "page_views": row.page_views,
+            "seconds_mean": row.seconds_mean,
+            "seconds_median": row.seconds_median,
+            "seconds_p95": row.seconds_p95,
+            "seconds_max": row.seconds_max,
+        })
+    };
+    json!({
+        "rows": answer.rows.iter().map(row).collect::<Value>(),
+        "freshness": freshness(answer.freshness.as_ref()),
+        "cost": cost(answer.cost.as_ref()),
+    })
+}
+
+/// Touchpoints.
+pub fn touchpoints(answer: &pb::TouchpointsResponse) -> Value {
+    let row = |row: &pb::TouchpointCount| json!({ "stage": row.stage, "touchpoint": row.touchpoint, "events": row.events, "persons": row.persons });
+    json!({
+        "rows": answer.rows.iter().map(row).collect::<Value>(),
+        "freshness": freshness(answer.freshness.as_ref()),
+        "cost": cost(answer.cost.as_ref()),
+    })
+}
+
+/// A journey.
+pub fn journey(answer: &pb::PersonJourneyResponse) -> Value {
+    let event = |event: &pb::JourneyEvent| {
+        json!({
+            "time": time(event.time_ms),
+            "time_ms": event.time_ms,
+            "event": event.event,
+            "touchpoint": event.touchpoint,
+            "stage": event.stage,
+            "channel": event.channel,
+            "url": event.url,
+            // An object as it was sent; text, should it be none.
+            "properties": serde_json::from_str(&event.properties).unwrap_or_else(|_| json!(event.properties)),
+            "visitor_id": event.visitor_id,
+            "device": event.device,
+        })
+    };
+    json!({
+        "person": answer.person,
+        "user_ids": answer.user_ids,
+        "visitor_ids": answer.visitor_ids,
+        "events": answer.events.iter().map(event).collect::<Value>(),
+        "freshness": freshness(answer.freshness.as_ref()),
+        "cost": cost(answer.cost.as_ref()),
+    })
+}
+
+/// Lag.
+pub fn lag(answer: &pb::LagResponse) -> Value {
+    let partition = |lag: &pb::PartitionLag| {
+        json!({
+            "topic": lag.topic,
+            "partition": lag.partition,
+            "log_end": lag.log_end,
+            "done": lag.done,
+            "watermark": lag.watermark_ms.map(time),
+            "watermark_ms": lag.watermark_ms,
+        })
+    };
+    json!({
+        "partitions": answer.partitions.iter().map(partition).collect::<Value>(),
+        "freshness": freshness(answer.freshness.as_ref()),
+    })
+}
+
+/// An audience.
+pub fn audience(audience: &pb::Audience) -> Value {
+    let rule = audience.rule.as_ref().map(|rule| match rule {
+        pb::audience::Rule::EventCount(rule) => {
+            json!({ "event": rule.event, "count_min": rule.count_min, "window_ms": rule.window_ms })
+        }
+    });
+    json!({
+        "project": audience.project,
+        "name": audience.name,
+        "event_count": rule,
+        "created": time(audience.created_ms),
+        "created_ms": audience.created_ms,
+    })
+}
+
+/// All audiences of a project.
+pub fn audiences(answer: &pb::ListAudiencesResponse) -> Value {
+    json!({ "audiences": answer.audiences.iter().map(audience).collect::<Value>() })
+}
+
+/// How an audience stands.
+pub fn audience_totals(answer: &pb::GetAudienceResponse) -> Value {
+    json!({
+        "audience": answer.audience.as_ref().map(audience),
+        "entered": answer.entered,
+        "left": answer.left,
+        "members": answer.members,
+        "as_of": time(answer.as_of_ms),
+        "as_of_ms": answer.as_of_ms,
+        "freshness": freshness(answer.freshness.as_ref()),
+    })
+}
+
+/// Who is in.
+pub fn members(answer: &pb::MembersResponse) -> Value {
+    json!({
+        "members": answer.members.iter().map(member).collect::<Value>(),
+        "next_page_token": answer.next_page_token,
+        "as_of": time(answer.as_of_ms),
+        "as_of_ms": answer.as_of_ms,
+        "freshness": freshness(answer.freshness.as_ref()),
+    })
+}
+
+/// Documents of a watched audience, each for a line of its own.
+pub fn watched(response: &pb::SubscribeResponse) -> Vec<Value> {
+    use pb::subscribe_response::Body;
+    match &response.body {
+        None => Vec::new(),
+        Some(Body::Snapshot(snapshot)) => {
+            let typed = |of: &pb::Member| {
+                let mut member = member(of);
+                member["type"] = json!("member");
+                member
+            };
+            snapshot.members.iter().map(typed).collect()
+        }
+        Some(Body::SnapshotEnd(pb::SubscribeSnapshotEnd {})) => {
+            vec![json!({ "type": "snapshot_end", "cursor": response.cursor })]
+        }
+        Some(Body::Change(change)) => vec![json!({
+            "type": if change.entered { "entered" } else { "left" },
+            "person": change.person,
+            "user_id": change.user_id,
+            "visitor_id": change.visitor_id,
+            "at": time(change.at_ms),
+            "at_ms": change.at_ms,
+            "cursor": response.cursor,
+        })],
+    }
+}
+
+fn member(member: &pb::Member) -> Value {
+    json!({
+        "person": member.person,
+        "user_id": member.user_id,
+        "visitor_id": member.visitor_id,
+        "entered": time(member.entered_ms),
+        "entered_ms": member.entered_ms,
+        "leaves": time(member.leaves_ms),
+        "leaves_ms": member.leaves_ms,
+    })
+}
+
+fn freshness(freshness: Option<&pb::Freshness>) -> Value {
+    freshness.map_or(Value::Null, |freshness| {
+        json!({
+            "watermark": freshness.watermark_ms.map(time),
+            "watermark_ms": freshness.watermark_ms,
+            "pending_records": freshness.pending_records,
+        })
+    })
+}
+
+fn cost(cost: Option<&pb::Cost>) -> Value {
+    cost.map_or(
+        Value::Null,
+        |cost| json!({ "rows_read": cost.rows_read, "bytes_read": cost.bytes_read, "seconds": cost.seconds }),
+    )
+}
+
+/// RFC 3339; null beyond the years that it has.
+fn time(ms: i64) -> Value {
+    jiff::Timestamp::from_millisecond(ms).map_or(Value::Null, |at| json!(at.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_one_line_with_its_cursor() {
+        let change = pb::MembershipChange { person: "0a".into(), entered: true, at_ms: 500, ..Default::default() };
+        let response =
+            pb::SubscribeResponse { body: Some(pb::subscribe_response::Body::Change(change)), cursor: "c".into() };
+        let lines: Vec<_> = watched(&response).iter().map(Value::to_string).collect();
+        assert_eq!(
+            lines,
+            [concat!(
+                r#"{"at":"1970-01-01T00:00:00.5Z","at_ms":500,"cursor":"c","person":"0a","type":"entered","#,
+                r#""user_id":"","visitor_id":""}"#
+            )]
+        );
+    }
+
+    #[test]
+    fn properties_are_an_object_again() {
+        let event = pb::JourneyEvent { properties: r#"{"price":12.50}"#.into(), ..Default::default() };
+        let answer = pb::PersonJourneyResponse { events: vec![event], ..Default::default() };
+        assert_eq!(journey(&answer)["events"][0]["properties"]["price"], json!(12.5));
+    }
+}

@@ -1,0 +1,165 @@
+//! What every value must be. The limits stand in the settings' documentation too; people read them there.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use trackway_domain::id::ProjectId;
+
+use super::settings::{LogKind, Project, Settings};
+use super::{ConfigError, Sources};
+
+/// Checks all values.
+///
+/// # Errors
+/// [`ConfigError::Value`] for the first that is not allowed.
+pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), ConfigError> {
+    let Settings { storage, log, clickhouse, gateway, worker, query, telemetry, projects } = settings;
+    let at = Place { sources };
+
+    at.that("storage.folder", storage.folder.display(), !storage.folder.as_os_str().is_empty(), "a folder")?;
+
+    let brokers = log.kind == LogKind::Embedded || log.brokers.split(',').all(is_host_port);
+    at.that("log.brokers", &log.brokers, brokers, "HOST:PORT, several separated by commas")?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let prefix = log.topic_prefix.len() <= 100 && log.topic_prefix.bytes().all(plain);
+    at.that("log.topic_prefix", &log.topic_prefix, prefix, "at most 100 of a-z A-Z 0-9 . _ -")?;
+    at.range("log.replicas", log.replicas, 1..=100)?;
+    at.range("log.append_seconds_max", log.append_seconds_max, 1..=60)?;
+    at.range("log.events_partitions", log.events_partitions, 1..=1024)?;
+    at.range("log.journeys_partitions", log.journeys_partitions, 1..=1024)?;
+    at.range("log.audience_changes_partitions", log.audience_changes_partitions, 1..=1024)?;
+    at.range("log.retention_hours", log.retention_hours, 24..=87_600)?;
+
+    let url =
+        clickhouse.url.is_empty() || ["http://", "https://"].iter().any(|scheme| clickhouse.url.starts_with(scheme));
+    at.that("clickhouse.url", &clickhouse.url, url, "empty or start with http:// or https://")?;
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    // `default` is an overlay in the embedded server, in which our tables would not survive.
+    let database = (1..=64).contains(&clickhouse.database.len())
+        && clickhouse.database.bytes().all(word)
+        && clickhouse.database != "default";
+    at.that("clickhouse.database", &clickhouse.database, database, "1 to 64 of a-z 0-9 _, and not `default`")?;
+    at.range("clickhouse.memory_mib", clickhouse.memory_mib, 600..=1_048_576)?;
+    at.range("clickhouse.insert_seconds_max", clickhouse.insert_seconds_max, 1..=600)?;
+    at.range("clickhouse.threads", clickhouse.threads, 1..=256)?;
+
+    // All of a body may be one visitor's, and so one record: 16 MiB with its frame.
+    at.range("gateway.body_bytes_max", gateway.body_bytes_max, 1024..=14 << 20)?;
+    at.range("gateway.body_bytes_decoded_max", gateway.body_bytes_decoded_max, 1024..=14 << 20)?;
+    at.range("gateway.batch_events_max", gateway.batch_events_max, 1..=100_000)?;
+    at.range("gateway.idle_seconds_max", gateway.idle_seconds_max, 1..=3600)?;
+    at.range("gateway.body_seconds_max", gateway.body_seconds_max, 1..=600)?;
+    at.range("gateway.connections_max", gateway.connections_max, 1..=1_000_000)?;
+    let one = u64::from(gateway.body_bytes_max) + u64::from(gateway.body_bytes_decoded_max);
+    at.range("gateway.in_flight_bytes_max", gateway.in_flight_bytes_max, one..=1 << 32)?;
+
+    at.range("worker.lateness_seconds", worker.lateness_seconds, 0..=86_400)?;
+    at.range("worker.hold_hours", worker.hold_hours, 1..=720)?;
+    at.range("worker.block_rows_max", worker.block_rows_max, 100..=1_000_000)?;
+    at.range("worker.block_ms", worker.block_ms, 50..=60_000)?;
+    at.range("worker.flush_ms", worker.flush_ms, 1..=10_000)?;
+    at.range("worker.snapshot_seconds", worker.snapshot_seconds, 1..=3600)?;
+
+    at.range("worker.snapshot_records_max", worker.snapshot_records_max, 1000..=1 << 50)?;
+    at.range("worker.buffer_bytes_max", worker.buffer_bytes_max, 1 << 20..=u32::MAX)?;
+    at.range("worker.handover_seconds_max", worker.handover_seconds_max, 1..=120)?;
+
+    at.range("query.seconds_max", query.seconds_max, 1..=3600)?;
+    at.range("query.rows_read_max", query.rows_read_max, 1000..=1 << 50)?;
+    at.range("query.bytes_read_max", query.bytes_read_max, 1_000_000..=1 << 60)?;
+    at.range("query.queries_max", query.queries_max, 1..=1000)?;
+    at.range("query.queue_seconds_max", query.queue_seconds_max, 0..=600)?;
+    at.range("query.identity_pairs_max", query.identity_pairs_max, 1000..=1_000_000_000)?;
+    at.range("query.merged_events_max", query.merged_events_max, 1000..=1_000_000_000)?;
+    at.range("query.names_max", query.names_max, 10..=1_000_000)?;
+    at.range("query.person_keys_max", query.person_keys_max, 1..=1_000_000)?;
+    at.range("query.subscribers_max", query.subscribers_max, 1..=100_000)?;
+    at.range("query.recent_changes_max", query.recent_changes_max, 1..=10_000_000)?;
+    // The process must have ended 10 s after the signal.
+    at.range("query.drain_seconds_max", query.drain_seconds_max, 0..=8)?;
+
+    let filter = telemetry.log.parse::<tracing_subscriber::EnvFilter>().is_ok();
+    at.that(
+        "telemetry.log",
+        &telemetry.log,
+        filter,
+        "error, warn, info, debug, or a filter such as `info,trackway_worker=debug`",
+    )?;
+
+    check_projects(at, projects)?;
+    // Whoever can reach it could write with a key that everybody knows.
+    let private = !projects.is_empty() || gateway.listen.ip().is_loopback();
+    at.that(
+        "gateway.listen",
+        gateway.listen,
+        private,
+        "127.0.0.1:PORT as long as no project is configured. Add [[projects]]",
+    )
+}
+
+fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError> {
+    let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    for (n, project) in projects.iter().enumerate() {
+        let key = |field: &str| format!("projects[{n}].{field}");
+        let id_fits = ProjectId::parse(&project.id).is_some();
+        at.that(&key("id"), &project.id, id_fits, "1 to 64 of a-z 0-9 _ -")?;
+        at.that(&key("id"), &project.id, ids.insert(&project.id), "the only project of this name")?;
+        at.that(&key("write_keys"), "[]", !project.write_keys.is_empty(), "at least one key")?;
+        for (k, write_key) in project.write_keys.iter().enumerate() {
+            // A write key never stands in a message: messages end in logs.
+            let fits =
+                (1..=128).contains(&write_key.len()) && write_key.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+            let key = format!("projects[{n}].write_keys[{k}]");
+            at.that(&key, "…", fits, "1 to 128 visible ASCII characters without `:` (it ends the name in Basic auth)")?;
+            at.that(&key, "…", keys.insert(write_key), "the key of one project only")?;
+        }
+        at.range(&key("session_gap_seconds"), project.session_gap_seconds, 1..=86_400)?;
+        at.range(&key("session_length_max_seconds"), project.session_length_max_seconds, 60..=604_800)?;
+        for (t, touchpoint) in project.touchpoints.iter().enumerate() {
+            let key = |field: &str| format!("projects[{n}].touchpoints[{t}].{field}");
+            at.that(&key("name"), &touchpoint.name, (1..=100).contains(&touchpoint.name.len()), "1 to 100 bytes")?;
+            at.that(&key("stage"), &touchpoint.stage, (1..=100).contains(&touchpoint.stage.len()), "1 to 100 bytes")?;
+            let conditions =
+                !touchpoint.events.is_empty() || !touchpoint.page.is_empty() || !touchpoint.channel.is_empty();
+            at.that(
+                &key("events"),
+                "[]",
+                conditions,
+                "at least one event name, if neither `page` nor `channel` is given",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the error out of what was asked.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    sources: &'a Sources,
+}
+
+impl Place<'_> {
+    fn that(self, key: &str, value: impl Display, holds: bool, allowed: &str) -> Result<(), ConfigError> {
+        if holds {
+            return Ok(());
+        }
+        let place = self.sources.of(key);
+        Err(ConfigError::Value { place, key: key.to_owned(), value: value.to_string(), allowed: allowed.to_owned() })
+    }
+
+    fn range<T: PartialOrd + Display + Copy>(
+        self,
+        key: &str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) -> Result<(), ConfigError> {
+        self.that(key, value, range.contains(&value), &format!("{} to {}", range.start(), range.end()))
+    }
+}
+
+fn is_host_port(text: &str) -> bool {
+    text.trim()
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+}

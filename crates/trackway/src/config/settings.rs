@@ -1,0 +1,340 @@
+//! Every setting: its name, its default, what it does and who should change it.
+//!
+//! A definition here is all there is: the struct, the default, the commented file that `trackway config` prints and
+//! `deploy/trackway.toml` come from it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+/// Defines a section: a struct, its defaults, and its fields' documentation for [`super::describe`].
+macro_rules! section {
+    ($(#[doc = $section_doc:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr,)+ }) => {
+        $(#[doc = $section_doc])+
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        impl Described for $name {
+            const ABOUT: &'static [&'static str] = &[$($section_doc),+];
+
+            fn fields(&self) -> Vec<Field> {
+                vec![$(Field {
+                    key: stringify!($field),
+                    about: &[$($doc),+],
+                    value: Value::try_from(&self.$field).expect("a setting is a TOML value"),
+                },)+]
+            }
+        }
+    };
+}
+
+/// A section that can tell what it holds.
+pub trait Described {
+    /// Lines of the section's documentation.
+    const ABOUT: &'static [&'static str];
+
+    /// Its fields, as they are defined.
+    fn fields(&self) -> Vec<Field>;
+}
+
+/// One setting, for printing.
+#[derive(Debug)]
+pub struct Field {
+    /// Its key within the section.
+    pub key: &'static str,
+    /// Lines of its documentation.
+    pub about: &'static [&'static str],
+    /// Its value.
+    pub value: Value,
+}
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where everything lies that must survive a restart.
+    pub storage: Storage,
+    /// The event log.
+    pub log: Log,
+    /// The tables.
+    pub clickhouse: ClickHouse,
+    /// HTTP in.
+    pub gateway: Gateway,
+    /// From the log to the tables.
+    pub worker: Worker,
+    /// Answers out.
+    pub query: Query,
+    /// Metrics and logs.
+    pub telemetry: Telemetry,
+    /// Tenants.
+    pub projects: Vec<Project>,
+}
+
+impl Settings {
+    /// From a table that holds them.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn try_from_table(table: &Table) -> Result<Self, toml::de::Error> {
+        table.clone().try_into()
+    }
+
+    /// Where snapshots of the workers' state go.
+    #[must_use]
+    pub fn snapshots_folder(&self) -> PathBuf {
+        let folder = &self.storage.snapshots_folder;
+        if folder.as_os_str().is_empty() { self.storage.folder.join("snapshots") } else { folder.clone() }
+    }
+
+    /// The projects, or the one that stands in as long as there is none: see [`crate::config::check`].
+    #[must_use]
+    pub fn projects_or_default(&self) -> Vec<Project> {
+        if self.projects.is_empty() { vec![Project::stand_in()] } else { self.projects.clone() }
+    }
+}
+
+section! {
+    /// Where everything lies that must survive a restart.
+    Storage {
+        /// Folder for the embedded log, the embedded ClickHouse and snapshots; it is made if it is missing. Relative to the
+        /// working folder. Change it to put data on another disk.
+        folder: PathBuf = "trackway-data".into(),
+        /// Folder for snapshots of the workers' state. Empty: `snapshots` in `folder`. Workers on several machines need one
+        /// that all of them reach.
+        snapshots_folder: PathBuf = PathBuf::new(),
+    }
+}
+
+/// Which event log is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogKind {
+    /// Files of this process, for one machine.
+    Embedded,
+    /// A Kafka cluster, or what speaks its protocol.
+    Kafka,
+}
+
+section! {
+    /// The event log between gateway and worker.
+    Log {
+        /// "embedded" keeps the log in the storage folder, for one process on one machine (`trackway up`). "kafka" uses a
+        /// Kafka cluster: choose it to run the roles as processes of their own.
+        kind: LogKind = LogKind::Embedded,
+        /// Kafka only: brokers to begin with, comma-separated HOST:PORT.
+        brokers: String = "127.0.0.1:9092".into(),
+        /// Kafka only: further settings of librdkafka by its own names, for example
+        /// { "security.protocol" = "SASL_SSL", "sasl.mechanism" = "SCRAM-SHA-512" }. They win over ours: change what you know.
+        kafka_settings: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new(),
+        /// Seconds that an append may take, with all its retries; then senders are told to try later. Longer than a broker's
+        /// fail-over, shorter than what trackers wait for an answer. 1 to 60.
+        append_seconds_max: u32 = 6,
+        /// Embedded only: whether an answer waits until the disk has the events. false survives a crash of the process but no
+        /// power cut: for demos.
+        fsync: bool = true,
+        /// Before the name of every topic and group, so that two installations can share a cluster. Empty: none.
+        topic_prefix: String = String::new(),
+        /// Kafka only: copies of each partition. Set 3 on a cluster of three or more; cannot change later.
+        replicas: u16 = 1,
+        /// Partitions of `events`: workers that can share the work, and tasks within one. More cost more small inserts into
+        /// ClickHouse. Set it for the largest load that is planned; cannot change once events are in. 1 to 1024.
+        events_partitions: u32 = 2,
+        /// Partitions of `journeys`, the second stage. As `events_partitions`.
+        journeys_partitions: u32 = 2,
+        /// Partitions of `audience-changes`. 1 to 1024.
+        audience_changes_partitions: u32 = 1,
+        /// Hours that records are kept. It is also how long a worker may be away without loss, and how far tables can be
+        /// built anew. 24 to 87600.
+        retention_hours: u32 = 168,
+    }
+}
+
+section! {
+    /// The tables: an embedded ClickHouse, or a server or cluster of yours.
+    ClickHouse {
+        /// Address of your server, for example "http://clickhouse:8123". Empty: the process starts an embedded ClickHouse
+        /// in the storage folder (not when roles run as processes of their own; `trackway clickhouse` starts one for them).
+        url: String = String::new(),
+        /// User of your server.
+        user: String = "default".into(),
+        /// Its password. Better set by TRACKWAY_CLICKHOUSE__PASSWORD than written into a file.
+        password: String = String::new(),
+        /// Database for all tables; it is made if it is missing. 1 to 64 of a-z 0-9 _, and not "default".
+        database: String = "trackway".into(),
+        /// Seconds that one insert may take; then it is sent again (and counts once). 1 to 600.
+        insert_seconds_max: u32 = 30,
+        /// Embedded only: the library libchdb.so. Empty: searched beside the program, then as .trackway/lib/libchdb.so in the
+        /// working folder and its parents (`cargo xtask setup` puts it there).
+        library: PathBuf = PathBuf::new(),
+        /// Embedded only: port on 127.0.0.1 for ClickHouse's HTTP interface. 0: any free one.
+        port: u16 = 0,
+        /// Embedded only: memory that ClickHouse may use. Raise it for large questions. 600 to 1048576.
+        memory_mib: u32 = 1024,
+        /// Embedded only: threads of one query. Set it to the number of cores. 1 to 256.
+        threads: u32 = 2,
+    }
+}
+
+section! {
+    /// HTTP in: takes beacons of trackers.
+    Gateway {
+        /// Address and port. 127.0.0.1 is this machine only; "0.0.0.0:7070" listens to all (put TLS in front).
+        listen: SocketAddr = ([127, 0, 0, 1], 7070).into(),
+        /// Bytes of one request as it is sent. Trackers cut batches at about 500 kB. 1024 to 14680064.
+        body_bytes_max: u32 = 4 << 20,
+        /// Bytes of one request after decompression. All of it may become one record of the log, which takes 16 MiB.
+        /// 1024 to 14680064.
+        body_bytes_decoded_max: u32 = 8 << 20,
+        /// Events of one request. 1 to 100000.
+        batch_events_max: u32 = 10_000,
+        /// Seconds a connection may be idle, and a request's header may take. Longer than the balancer's own, if there is
+        /// one. 1 to 3600.
+        idle_seconds_max: u32 = 75,
+        /// Seconds a request's body may take; phones on bad lines are slow. 1 to 600.
+        body_seconds_max: u32 = 30,
+        /// Connections at one time; further ones wait. Each needs a file handle and some 20 kB. 1 to 1000000.
+        connections_max: u32 = 10_000,
+        /// Bytes of requests in work at one time; above it, answers are "503, try later". Memory is about four times this.
+        /// At least `body_bytes_max` + `body_bytes_decoded_max`.
+        in_flight_bytes_max: u64 = 64 << 20,
+    }
+}
+
+section! {
+    /// From the log to the tables: sessions, persons, touchpoints, audiences.
+    Worker {
+        /// How far the watermark trails the newest event: disorder up to this is awaited. Longer delays what waits for
+        /// completeness, shorter makes more events late (they still count). 0 to 86400.
+        lateness_seconds: u32 = 300,
+        /// Hours a session's state is held after it was last touched, so that late events still repair it. Longer costs
+        /// memory. 1 to 720.
+        hold_hours: u32 = 24,
+        /// Rows that end a block for ClickHouse. 100 to 1000000.
+        block_rows_max: u32 = 50_000,
+        /// Milliseconds after which a block ends anyway: the larger part of the delay until an event is visible.
+        /// 50 to 60000.
+        block_ms: u32 = 1000,
+        /// Milliseconds after which derived records are sent on: the larger part of the delay of an audience change.
+        /// 1 to 10000.
+        flush_ms: u32 = 100,
+        /// Seconds between snapshots of a partition's state. Longer is cheaper and makes a restart after a crash slower.
+        /// 1 to 3600.
+        snapshot_seconds: u32 = 30,
+        /// Records between two snapshots at most, so that a restart after a burst is quick too. At least 1000.
+        snapshot_records_max: u64 = 500_000,
+        /// Bytes of records that wait in memory at most, over all partitions. 1048576 to 4294967295.
+        buffer_bytes_max: u32 = 64 << 20,
+        /// Seconds that a partition may be held for its last snapshot when another worker takes it over. 1 to 120.
+        handover_seconds_max: u32 = 20,
+    }
+}
+
+section! {
+    /// Answers out: gRPC.
+    Query {
+        /// Address and port. Whoever reaches it may read everything: keep it on a private network.
+        listen: SocketAddr = ([127, 0, 0, 1], 7071).into(),
+        /// Seconds that one question may take. 1 to 3600.
+        seconds_max: u32 = 60,
+        /// Rows that one question may read. At least 1000.
+        rows_read_max: u64 = 2_000_000_000,
+        /// Bytes that one question may read, uncompressed. At least 1000000.
+        bytes_read_max: u64 = 200_000_000_000,
+        /// Questions at one time; each about order keeps a core busy. Set it to twice the cores. 1 to 1000.
+        queries_max: u32 = 4,
+        /// Seconds a question waits for its turn before it is refused. 0 to 600.
+        queue_seconds_max: u32 = 30,
+        /// Pairs of visitor and user that one project may have in a question about order, about 100 bytes each while it
+        /// runs. At least 1000.
+        identity_pairs_max: u32 = 5_000_000,
+        /// Events of persons with several visitors that one question about order may hold, 16 bytes each. At least 1000.
+        merged_events_max: u32 = 8_000_000,
+        /// Different event names that one question about paths may meet. 10 to 1000000.
+        names_max: u32 = 10_000,
+        /// Visitors and users that one person's journey may have. 1 to 1000000.
+        person_keys_max: u32 = 1000,
+        /// Audience subscriptions at one time. 1 to 100000.
+        subscribers_max: u32 = 1000,
+        /// Newest audience changes kept in memory for subscribers, per partition, about 300 bytes each. 1 to 10000000.
+        recent_changes_max: u32 = 20_000,
+        /// Seconds that running questions get when the process stops. 0 to 8.
+        drain_seconds_max: u32 = 2,
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+section! {
+    /// Metrics and logs of this process.
+    Telemetry {
+        /// Address and port of /metrics (Prometheus) and /health. Processes on one machine need one each.
+        listen: SocketAddr = ([127, 0, 0, 1], 7072).into(),
+        /// Which log lines are written, to standard error: error, warn, info, debug, or a filter such as
+        /// "info,trackway_worker=debug".
+        log: String = "info,fjall=warn,lsm_tree=warn".into(),
+        /// "text" for people, "json" for log collectors.
+        log_format: LogFormat = LogFormat::Text,
+    }
+}
+
+section! {
+    /// A tenant. None at all: a project `default` with the write key `dev`, as long as the gateway listens on this machine
+    /// only.
+    Project {
+        /// Its name. 1 to 64 of a-z 0-9 _ -
+        id: String = String::new(),
+        /// Keys by which trackers may write to it (never read). Several, so that one can be replaced without a gap.
+        write_keys: Vec<String> = Vec::new(),
+        /// Inactivity that ends a session; an event exactly this much later still belongs to it. Change it only with the
+        /// people who read the reports: it changes what a session is. 1 to 86400.
+        session_gap_seconds: u32 = 1800,
+        /// Length that ends a session. 60 to 604800.
+        session_length_max_seconds: u32 = 86_400,
+        /// Touchpoints: which events are contacts on the customer's way. The first rule that matches an event wins. A change
+        /// holds for events that come after the worker's restart.
+        touchpoints: Vec<Touchpoint> = Vec::new(),
+    }
+}
+
+impl Project {
+    /// The project that exists as long as none is configured.
+    #[must_use]
+    pub fn stand_in() -> Self {
+        Self { id: "default".into(), write_keys: vec!["dev".into()], ..Self::default() }
+    }
+}
+
+section! {
+    /// Names a touchpoint. All conditions that are given must hold; at least one of `events`, `page`, `channel`.
+    Touchpoint {
+        /// Its name, for example "checkout".
+        name: String = String::new(),
+        /// awareness, consideration, purchase, retention or advocacy; or a word of yours.
+        stage: String = String::new(),
+        /// Exact names of events. Empty: any.
+        events: Vec<String> = Vec::new(),
+        /// Pattern of the page's path, `*` for any run of characters. Empty: any.
+        page: String = String::new(),
+        /// Exact channel, for example "Email". Empty: any.
+        channel: String = String::new(),
+    }
+}
