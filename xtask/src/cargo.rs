@@ -1,0 +1,76 @@
+//! `check`, `test`, `bench`: cargo with the right arguments, so that people and CI run the same.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::step;
+use crate::{root, setup};
+
+/// Formatting, lints, and all tests that need no services. For every few minutes of work.
+pub fn check() -> Result<()> {
+    lints()?;
+    // `tests/` needs Kafka and ClickHouse, the store's own tests ClickHouse; all others bring what they need.
+    let without = ["--exclude", "trackway-tests", "--exclude", "trackway-store"];
+    cargo("tests that need no services", &[&["test", "--workspace"], &without[..]].concat())?;
+    cargo("the store's unit tests", &["test", "--package", "trackway-store", "--lib"])
+}
+
+/// Everything, as CI runs it.
+pub fn test() -> Result<()> {
+    need_compilers()?;
+    setup::run(true)?;
+    lints()?;
+    // All of them, also after one has failed. The tests in tests/ run the real program, which cargo builds with the others,
+    // before any test runs, because crates/trackway has tests that need it too.
+    cargo("all tests", &["test", "--workspace", "--no-fail-fast"])
+}
+
+/// Builds and runs benches: binaries of the package in `benches/`.
+pub fn bench(names: &[&str]) -> Result<()> {
+    need_compilers()?;
+    setup::clickhouse()?;
+    cargo(
+        "the program and the benches, in release",
+        &["build", "--release", "--package", "trackway", "--package", "trackway-benches", "--bins"],
+    )?;
+    let mut all: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(root().join("benches/src/bin")).context("there are no benches")?.flatten() {
+        all.extend(entry.path().file_stem().map(|name| name.to_string_lossy().into_owned()));
+    }
+    all.sort();
+    if let Some(unknown) = names.iter().find(|name| !all.iter().any(|bench| bench == *name)) {
+        bail!("no bench `{unknown}`; there are {}", all.join(", "));
+    }
+    for name in all.iter().filter(|name| names.is_empty() || names.contains(&name.as_str())) {
+        cargo(&format!("bench {name}"), &["run", "--release", "--package", "trackway-benches", "--bin", name])?;
+    }
+    Ok(())
+}
+
+fn lints() -> Result<()> {
+    cargo("formatting", &["fmt", "--all", "--check"])?;
+    cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+/// Fails early, with a remedy, when a program is missing that a build of our dependencies calls.
+pub fn need_compilers() -> Result<()> {
+    for (program, package) in [("cc", "gcc"), ("c++", "g++"), ("make", "make"), ("perl", "perl")] {
+        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            .any(|folder| folder.join(program).is_file());
+        if !found {
+            bail!(
+                "`{program}` is missing; Kafka's client is built from source. Install it (Debian: apt-get install {package})"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Runs cargo in the project's folder, with its output as it comes.
+pub fn cargo(what: &str, args: &[&str]) -> Result<()> {
+    step(&format!("{what}: cargo {}", args.join(" ")));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).args(args).current_dir(root()).status().context("cannot run cargo")?;
+    if status.success() { Ok(()) } else { bail!("{what}: cargo {} ended with {status}", args.join(" ")) }
+}

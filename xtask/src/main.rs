@@ -1,0 +1,62 @@
+//! `cargo xtask …`: everything that is done to this project by hand or by CI, each with one command.
+
+mod cargo;
+mod demo;
+mod progress;
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  setup                 fetch what cargo cannot: ClickHouse's library, Kafka's jars (into .trackway/)
+    --no-kafka            only ClickHouse's library
+  demo                  start Trackway, send it the sample, print what it found, keep serving
+    --exit                stop afterwards; exit code 1 if an answer is not the known one
+    --json                print one JSON document instead (everything else goes to standard error)
+    --kafka               over a real Kafka, each role a process, one worker killed with -9 on the way
+    --order ORDER         send the sample in order of file, user, time, shuffled, shuffled:SEED
+    --repeat K            send K copies of it, each for other users
+    --debug               with a debug build: slower to run, quicker to build
+    --twice               send everything twice, with the same message ids: nothing may change
+  check                 formatting, lints, and all tests that need no services
+  test                  setup, formatting, lints, all tests
+  bench [NAME …]        build and run benches; without a name, all
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args.as_slice() {
+        ["setup"] => setup::run(true),
+        ["setup", "--no-kafka"] => setup::run(false),
+        ["demo", options @ ..] => demo::Options::parse(options).and_then(|options| demo::run(&options)),
+        ["check"] => cargo::check(),
+        ["test"] => cargo::test(),
+        ["bench", names @ ..] => cargo::bench(names),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("\nerror: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The project's folder. Cargo says it when it runs us; a copied binary knows where it was built.
+fn root() -> PathBuf {
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    manifest.parent().map_or(manifest.clone(), Path::to_owned)
+}
