@@ -65,7 +65,10 @@ impl FunnelEvaluator {
     }
 
     /// How far a person came whose events are given in order. Those who reach the last step are gone through twice.
-    pub fn person<E: Iterator<Item = StepEvent> + Clone>(&mut self, events: impl IntoIterator<IntoIter = E>) -> Reached {
+    pub fn person<E: Iterator<Item = StepEvent> + Clone>(
+        &mut self,
+        events: impl IntoIterator<IntoIter = E>,
+    ) -> Reached {
         let events = events.into_iter();
         self.entries[..self.steps].fill(NO_ENTRY);
         let mut reached = 0;
