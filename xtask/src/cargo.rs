@@ -27,9 +27,15 @@ pub fn test() -> Result<()> {
 }
 
 /// Builds and runs benches: binaries of the package in `benches/`.
-pub fn bench(names: &[&str]) -> Result<()> {
+///
+/// - `args`: names of benches (none: all), then, after `--`, arguments for them.
+pub fn bench(args: &[&str]) -> Result<()> {
+    let (names, args) = match args.iter().position(|&arg| arg == "--") {
+        Some(at) => (&args[..at], &args[at + 1..]),
+        None => (args, &[][..]),
+    };
     need_compilers()?;
-    setup::clickhouse()?;
+    setup::run(true)?;
     cargo(
         "the program and the benches, in release",
         &["build", "--release", "--package", "trackway", "--package", "trackway-benches", "--bins"],
@@ -43,7 +49,8 @@ pub fn bench(names: &[&str]) -> Result<()> {
         bail!("no bench `{unknown}`; there are {}", all.join(", "));
     }
     for name in all.iter().filter(|name| names.is_empty() || names.contains(&name.as_str())) {
-        cargo(&format!("bench {name}"), &["run", "--release", "--package", "trackway-benches", "--bin", name])?;
+        let run = ["run", "--release", "--package", "trackway-benches", "--bin", name, "--"];
+        cargo(&format!("bench {name}"), &[&run[..], args].concat())?;
     }
     Ok(())
 }

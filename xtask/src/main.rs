@@ -23,7 +23,7 @@ cargo xtask COMMAND
     --twice               send everything twice, with the same message ids: nothing may change
   check                 formatting, lints, and all tests that need no services
   test                  setup, formatting, lints, all tests
-  bench [NAME …]        build and run benches; without a name, all
+  bench [NAME …] [-- ARGS]  build and run benches; without a name, all
 ";
 
 fn main() -> ExitCode {
