@@ -1,0 +1,6 @@
+//! What tests of the whole system stand on: a real broker, the real program in its roles, and the sample with all that is
+//! known about it.
+
+pub mod kafka;
+pub mod roles;
+pub mod sample;
