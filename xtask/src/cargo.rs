@@ -1,6 +1,7 @@
 //! `check`, `test`, `bench`: cargo with the right arguments, so that people and CI run the same.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -23,7 +24,34 @@ pub fn test() -> Result<()> {
     lints()?;
     // All of them, also after one has failed. The tests in tests/ run the real program, which cargo builds with the others,
     // before any test runs, because crates/trackway has tests that need it too.
-    cargo("all tests", &["test", "--workspace", "--no-fail-fast"])
+    counted_tests(&["test", "--workspace", "--no-fail-fast"])
+}
+
+/// Runs tests, passing on what they print, and closes with their sum: cargo itself ends with whatever came last.
+fn counted_tests(args: &[&str]) -> Result<()> {
+    step(&format!("all tests: cargo {}", args.join(" ")));
+    let mut tests = cargo_command(args).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let output = tests.stdout.take().context("cargo's output is piped")?;
+    let mut sums = [0; 3];
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cannot read what the tests print")?;
+        println!("{line}");
+        for (sum, count) in sums.iter_mut().zip(counts(&line).unwrap_or_default()) {
+            *sum += count;
+        }
+    }
+    let status = tests.wait().context("cannot wait for cargo")?;
+    let [passed, failed, ignored] = sums;
+    println!("\n{passed} passed, {failed} failed, {ignored} skipped");
+    if status.success() { Ok(()) } else { bail!("all tests: cargo {} ended with {status}", args.join(" ")) }
+}
+
+/// Passed, failed and ignored tests, of a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+fn counts(line: &str) -> Option<[u64; 3]> {
+    let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut parts = numbers.split("; ");
+    let mut next = |what: &str| parts.next()?.strip_suffix(what)?.trim_end().parse().ok();
+    Some([next("passed")?, next("failed")?, next("ignored")?])
 }
 
 /// Builds and runs benches: binaries of the package in `benches/`.
@@ -77,7 +105,25 @@ pub fn need_compilers() -> Result<()> {
 /// Runs cargo in the project's folder, with its output as it comes.
 pub fn cargo(what: &str, args: &[&str]) -> Result<()> {
     step(&format!("{what}: cargo {}", args.join(" ")));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(args).current_dir(root()).status().context("cannot run cargo")?;
+    let status = cargo_command(args).status().context("cannot run cargo")?;
     if status.success() { Ok(()) } else { bail!("{what}: cargo {} ended with {status}", args.join(" ")) }
+}
+
+fn cargo_command(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(root());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_tests_are_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.26s";
+        assert_eq!(counts(line), Some([12, 3, 1]));
+        assert_eq!(counts("test result ... ok"), None);
+        assert_eq!(counts("running 3 tests"), None);
+    }
 }
