@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -32,16 +34,29 @@ fn counted_tests(args: &[&str]) -> Result<()> {
     step(&format!("all tests: cargo {}", args.join(" ")));
     let mut tests = cargo_command(args).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let output = tests.stdout.take().context("cargo's output is piped")?;
-    let mut sums = [0; 3];
-    for line in BufReader::new(output).lines() {
-        let line = line.context("cannot read what the tests print")?;
-        println!("{line}");
-        for (sum, count) in sums.iter_mut().zip(counts(&line).unwrap_or_default()) {
-            *sum += count;
+    let sums = Arc::new(Mutex::new([0; 3]));
+    let reader = std::thread::spawn({
+        let sums = sums.clone();
+        move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                println!("{line}");
+                let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+                for (sum, count) in sums.iter_mut().zip(counts(&line).unwrap_or_default()) {
+                    *sum += count;
+                }
+            }
         }
-    }
+    });
     let status = tests.wait().context("cannot wait for cargo")?;
-    let [passed, failed, ignored] = sums;
+    // Output ends with its last writer. A server that a test left behind must not keep the run from ending.
+    for _ in 0..100 {
+        if reader.is_finished() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let [passed, failed, ignored] = *sums.lock().unwrap_or_else(PoisonError::into_inner);
     println!("\n{passed} passed, {failed} failed, {ignored} skipped");
     if status.success() { Ok(()) } else { bail!("all tests: cargo {} ended with {status}", args.join(" ")) }
 }
