@@ -48,6 +48,7 @@ pub fn realistic(i: u64, n: u64) -> Event {
     let (visitor, time) = synthetic(i, n);
     let id = format!("evt-{i:012}");
     Event {
+        visitor: Visitor::Device(format!("visitor-{visitor:08}")),
         time: EventTime(time),
         time_source: TimeSource::Client,
         key: EventKey::of_id(&shop(), &id),
@@ -56,7 +57,7 @@ pub fn realistic(i: u64, n: u64) -> Event {
             kind: if i.is_multiple_of(3) { EventKind::Page } else { EventKind::Track },
             name: NAMES[(mix(i ^ 7) % 7) as usize].to_owned(),
             id: Some(id),
-            visitor: Visitor::Device(format!("visitor-{visitor:08}")),
+            visitor: None,
             user_id: None,
             other_id: None,
             client_time_ms: Some(time),
@@ -77,7 +78,9 @@ pub fn realistic(i: u64, n: u64) -> Event {
                 library: "analytics.js".to_owned(),
                 library_version: "1.84.3".to_owned(),
                 campaign: Campaign::default(),
+                ..Context::default()
             },
+            revenue: None,
             properties: format!(
                 r#"{{"sku":"sku-{}","price":19.99,"currency":"EUR","quantity":{},"category":"shoes","brand":"acme","variant":"blue","position":{},"list":"search","coupon":null}}"#,
                 i % 1_009,

@@ -16,7 +16,7 @@ pub fn event_rows(range: std::ops::Range<u64>, n: u64) -> Vec<EventRow> {
 
 fn event_row(i: u64, n: u64, project: &Arc<str>) -> EventRow {
     let event = realistic(i, n);
-    let visitor = event.received.visitor.key(&shop()).0;
+    let visitor = event.visitor.key(&shop()).0;
     let (name, context) = (event.received.name, event.received.context);
     let after_host = context.url.find("/category").expect("every page of the stream has a category");
     let path = context.url[after_host..].split('?').next().unwrap_or_default().to_owned();
@@ -26,7 +26,7 @@ fn event_row(i: u64, n: u64, project: &Arc<str>) -> EventRow {
         project: project.clone(),
         person: visitor,
         visitor,
-        visitor_id: event.received.visitor.id().to_owned(),
+        visitor_id: event.visitor.id().to_owned(),
         time_ms: event.time.0,
         // At equal times in the order of their names: `windowFunnel` takes them in the order of its steps, and the bench
         // that compares with it wants equal answers.

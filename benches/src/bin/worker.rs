@@ -132,8 +132,17 @@ impl Stage {
     fn fill(&mut self, begin: u64, n: u64, per_record: u64) {
         for i in (begin..(begin + CHUNK).min(n)).step_by(per_record as usize) {
             let events: Vec<_> = (i..(i + per_record).min(n)).map(|i| realistic(i, n)).collect();
-            let visitor = events[0].received.visitor.clone();
-            let value = log::encode_events(shop().as_str(), &visitor, &user_agent(i), "segment", events);
+            let visitor = events[0].visitor.clone();
+            let value = {
+                let (project, user_agent) = (shop(), user_agent(i));
+                let request = log::RequestContext {
+                    project: project.as_str(),
+                    user_agent: &user_agent,
+                    protocol: "segment",
+                    ..Default::default()
+                };
+                log::encode_events(&request, &visitor, events)
+            };
             // As fast as 100,000 events a second would come.
             self.records.push(Record { offset: self.next, timestamp_ms: 1_700_000_000_000 + (i / 100) as i64, value });
             self.next += 1;

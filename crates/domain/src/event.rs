@@ -2,6 +2,7 @@
 //! ([`Event`]).
 
 use crate::id::{EventKey, Visitor};
+use crate::revenue::Revenue;
 use crate::time::EventTime;
 
 /// What kind of call the tracker made.
@@ -42,8 +43,8 @@ pub struct ReceivedEvent {
     pub name: String,
     /// The tracker's own id of this event, the same when it sends again.
     pub id: Option<String>,
-    /// Who did it.
-    pub visitor: Visitor,
+    /// Who did it, as the tracker says. `None`: it names nobody (cookieless trackers), and the gateway derives somebody.
+    pub visitor: Option<Visitor>,
     /// The user that this event names beside a device, if it names one that is not refused.
     pub user_id: Option<String>,
     /// The other id of an alias call, or the group of a group call.
@@ -56,6 +57,8 @@ pub struct ReceivedEvent {
     pub sequence: u32,
     /// Where it happened and what the client said of itself.
     pub context: Context,
+    /// What it earned, if the tracker says so.
+    pub revenue: Option<Revenue>,
     /// Properties: the text of one JSON object, `{}` if none. Numbers stand as they came.
     pub properties: String,
     /// Traits of the user or group: the text of one JSON object, `{}` if none.
@@ -85,6 +88,24 @@ pub struct Context {
     pub library_version: String,
     /// Campaign that the tracker itself extracted; what the page's address says comes second.
     pub campaign: Campaign,
+    /// The tracker's own session id: a hint, kept for comparison. Our sessions do not follow it.
+    pub session: String,
+    /// Address of the client where a server speaks for it; else the request's own counts.
+    pub ip: String,
+    /// What the visitor agreed to.
+    pub consent: Consent,
+}
+
+/// What a visitor agreed to, as far as the tracker says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Consent {
+    /// The tracker says nothing of it.
+    #[default]
+    Unknown,
+    /// Analytics are agreed to.
+    Granted,
+    /// Analytics are refused.
+    Denied,
 }
 
 /// A campaign's five names (the `utm_*` parameters).
@@ -105,6 +126,8 @@ pub struct Campaign {
 /// One event with our times on it: what the log holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
+    /// Who did it; [`ReceivedEvent::visitor`] has moved here.
+    pub visitor: Visitor,
     /// When it happened.
     pub time: EventTime,
     /// How far `time` can be trusted.

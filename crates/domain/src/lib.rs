@@ -13,6 +13,7 @@ pub mod id;
 pub mod identity;
 pub mod limits;
 pub mod paths;
+pub mod revenue;
 pub mod rules;
 pub mod session;
 pub mod stamp;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::event::{Event, KeySource, ReceivedEvent, TimeSource};
-use crate::id::{EventKey, ProjectId};
+use crate::id::{EventKey, ProjectId, Visitor};
 use crate::limits::{FUTURE_TOLERANCE, OLDEST_EVENT_MS};
 use crate::time::{EventTime, ReceivedAt};
 
@@ -46,15 +46,23 @@ const CLOCK_SKEW_MIN: Duration = Duration::from_secs(5);
 
 /// Stamps one event.
 ///
+/// - `visitor`: who did it; the event's own unless the gateway decides otherwise.
 /// - `content`: the event's bytes as sent, hashed into a key where the tracker gives no id.
 #[must_use]
-pub fn stamp(received_event: ReceivedEvent, project: &ProjectId, received: ReceivedAt, content: &[u8]) -> Event {
+pub fn stamp(
+    mut received_event: ReceivedEvent,
+    visitor: Visitor,
+    project: &ProjectId,
+    received: ReceivedAt,
+    content: &[u8],
+) -> Event {
+    received_event.visitor = None;
     let (time, time_source) = event_time(received_event.client_time_ms, received_event.sent_at_ms, received);
     let (key, key_source) = match &received_event.id {
         Some(id) => (EventKey::of_id(project, id), KeySource::Id),
         None => (EventKey::of_content(project, content), KeySource::Content),
     };
-    Event { time, time_source, key, key_source, received: received_event }
+    Event { visitor, time, time_source, key, key_source, received: received_event }
 }
 
 #[cfg(test)]

@@ -78,7 +78,8 @@ impl Appender {
                     if event.context.user_agent == origin.user_agent {
                         event.context.user_agent = String::new();
                     }
-                    visitors.add(origin.project, stamp(event, origin.project, origin.received, &content));
+                    let visitor = event.visitor.take().expect("a protocol with ids");
+                    visitors.add(origin.project, stamp(event, visitor, origin.project, origin.received, &content));
                     outcome.accepted += 1;
                 }
                 Item::Rejected { reason, content } => {
@@ -88,16 +89,17 @@ impl Appender {
                 Item::Nothing => outcome.nothing += 1,
             }
         }
+        let request = log::RequestContext {
+            project: origin.project.as_str(),
+            user_agent: origin.user_agent,
+            protocol: origin.protocol.as_str(),
+            ip: "",
+            bot: "",
+        };
         let events = visitors.groups.into_iter().map(|(key, visitor, events)| NewRecord {
             partition: key.partition(self.events_partitions),
             timestamp_ms: origin.received.0,
-            value: log::encode_events(
-                origin.project.as_str(),
-                &visitor,
-                origin.user_agent,
-                origin.protocol.as_str(),
-                events,
-            ),
+            value: log::encode_events(&request, &visitor, events),
         });
         let events = events.collect();
         try_join(self.send(&self.topics.events, events), self.send(&self.topics.rejected, rejected)).await?;
@@ -120,6 +122,7 @@ impl Appender {
                 reason: reason.code().to_owned(),
                 message: reason.to_string(),
                 body,
+                ..Default::default()
             }),
         }
     }
@@ -160,12 +163,12 @@ struct Visitors {
 impl Visitors {
     fn add(&mut self, project: &ProjectId, event: Event) {
         if let Some((_, visitor, events)) = self.groups.last_mut()
-            && *visitor == event.received.visitor
+            && *visitor == event.visitor
         {
             events.push(event);
             return;
         }
-        let key = event.received.visitor.key(project);
+        let key = event.visitor.key(project);
         if self.places.is_empty()
             && let Some((first, ..)) = self.groups.first()
         {
@@ -177,7 +180,7 @@ impl Visitors {
                 if !self.groups.is_empty() {
                     self.places.insert(key, self.groups.len());
                 }
-                self.groups.push((key, event.received.visitor.clone(), vec![event]));
+                self.groups.push((key, event.visitor.clone(), vec![event]));
             }
         }
     }

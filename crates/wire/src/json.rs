@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json_marks;
+use crate::{Rejection, json_marks};
 
 /// A JSON object whose members are handed over one by one, in their order. A name that comes twice is handed over
 /// twice, so that the last one wins, as in browsers.
@@ -154,6 +154,130 @@ impl<'a> Rest<'a> {
     /// About how many bytes the members take as text.
     pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.get().len() + 4).sum()
+    }
+}
+
+/// A JSON object taken apart: protocols take the members that they know, and what is left goes into properties. For
+/// protocols off the hot path; [`Object`] is faster where the names are known beforehand.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Object<'a> for Members<'a> {
+    fn member<A: MapAccess<'a>>(&mut self, name: Cow<'a, str>, map: &mut A) -> Result<(), A::Error> {
+        let value = map.next_value()?;
+        // As in browsers the last of a name wins. Looking for it is only worth its time in what will not be rejected.
+        match self.0.iter_mut().take(MEMBERS_COMPARED_MAX).find(|(other, _)| *other == name) {
+            Some((_, other)) => *other = value,
+            None => self.0.push((name, value)),
+        }
+        Ok(())
+    }
+}
+
+/// Above the limit of keys in properties.
+const MEMBERS_COMPARED_MAX: usize = 2048;
+
+impl<'a> Members<'a> {
+    /// The members of a value; none if it is not an object.
+    pub(crate) fn of(value: &'a RawValue) -> Self {
+        if value.get().starts_with('{') { object(value.get()).unwrap_or_default() } else { Self::default() }
+    }
+
+    /// Takes a member out. Null counts as absent.
+    pub(crate) fn take(&mut self, name: &str) -> Option<&'a RawValue> {
+        let at = self.0.iter().position(|(other, _)| other == name)?;
+        Some(self.0.remove(at).1).filter(|value| value.get() != "null")
+    }
+
+    /// Takes a member out that is an object, as its members.
+    pub(crate) fn take_members(&mut self, name: &str) -> Self {
+        self.take(name).map(Self::of).unwrap_or_default()
+    }
+
+    /// Takes a member out if it is text or a number, as its text. A member of another type stays where it is.
+    pub(crate) fn take_text(&mut self, name: &str) -> Option<String> {
+        let text = text(self.get(name)?)?.into_owned();
+        self.take(name);
+        Some(text)
+    }
+
+    /// A member, left in its place. Null counts as absent.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let found = self.0.iter().find(|(other, _)| other == name)?;
+        Some(found.1).filter(|value| value.get() != "null")
+    }
+
+    /// A member as text, left in its place.
+    pub(crate) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        text(self.get(name)?)
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Name and value of all that is left, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, value)| (&**name, *value))
+    }
+
+    /// Writes all that is left into an object. Null says nothing and is dropped.
+    pub(crate) fn write(&self, out: &mut ObjectText) {
+        for (name, value) in self.iter().filter(|(_, value)| value.get() != "null") {
+            out.raw(name, value.get());
+        }
+    }
+
+    /// All that is left as the text of an object.
+    pub(crate) fn object_text(&self) -> String {
+        let mut out = ObjectText::from("{}", 256);
+        self.write(&mut out);
+        out.finish()
+    }
+}
+
+/// The elements of a list; `None` if the value is none. At most `max` + 1 of them, so that a caller can refuse more.
+pub(crate) fn list(text: &str, max: usize) -> Option<Vec<&RawValue>> {
+    struct List(usize);
+    impl<'a> Visitor<'a> for List {
+        type Value = Vec<&'a RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                if items.len() <= self.0 {
+                    items.push(item);
+                }
+            }
+            Ok(items)
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let items = reader.deserialize_seq(List(max)).ok()?;
+    reader.end().ok()?;
+    Some(items)
+}
+
+/// A body as JSON text: mends broken UTF-8, cuts the byte order mark and blanks around.
+pub(crate) fn body_text(body: &[u8]) -> Cow<'_, str> {
+    // Checked first, because the lossy way is ten times slower.
+    let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim_start_matches('\u{feff}').trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim_start_matches('\u{feff}').trim().to_owned()),
+    }
+}
+
+/// Says where, not what: serde_json's own words quote values, which are personal.
+pub(crate) fn not_json(error: &serde_json::Error) -> Rejection {
+    Rejection::Malformed {
+        what: format!("body at line {} column {}", error.line(), error.column()),
+        expected: "valid JSON",
     }
 }
 

@@ -1,13 +1,15 @@
-//! Bytes to domain and back: trackers' protocols ([`segment`], [`pixel`]) and the log's records ([`log`]).
+//! Bytes to domain and back: trackers' protocols ([`protocol`] says what they share) and the log's records ([`log`]).
 //!
 //! Pure: no input or output, no clock. Every function that takes foreign bytes answers for any bytes, in bounded memory.
-//! A protocol is one file that fills [`Understood`]; a further one touches one line of the gateway's routes.
+//! A protocol is one file that implements [`protocol::Protocol`]; a further one touches one line of [`protocol::ALL`].
 
 mod client_time;
+mod draft;
 mod json;
 mod json_marks;
 pub mod log;
 pub mod pixel;
+pub mod protocol;
 pub mod rules;
 pub mod segment;
 
@@ -18,10 +20,14 @@ use trackway_domain::event::ReceivedEvent;
 /// What a request body was understood as: some events, some rejections, in the order of the request.
 #[derive(Debug, Default)]
 pub struct Understood {
-    /// The write key in the body, if the protocol carries it there.
+    /// The write key in the body (or query), if the protocol carries it there.
     pub write_key: Option<String>,
     /// What each item of the request became, in its order.
     pub items: Vec<Item>,
+    /// Items that name a write key of their own, by their place, where it is another than `write_key`; in rising order.
+    pub own_keys: Vec<(usize, String)>,
+    /// The sender asks not to be known: no cookie, and its address is not kept.
+    pub anonymous: bool,
 }
 
 /// What one item of a request became.

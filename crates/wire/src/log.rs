@@ -2,8 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use trackway_domain::event::{Campaign, Context, Event, EventKind, KeySource, ReceivedEvent, TimeSource};
+use trackway_domain::event::{Campaign, Consent, Context, Event, EventKind, KeySource, ReceivedEvent, TimeSource};
 use trackway_domain::id::{EventKey, Visitor};
+use trackway_domain::revenue::Revenue;
 use trackway_domain::time::EventTime;
 
 /// The messages, generated.
@@ -69,17 +70,34 @@ pub fn encode_events_tick() -> Bytes {
     encode(&pb::EventsRecord { body: Some(pb::events_record::Body::Tick(pb::Tick {})) })
 }
 
+/// What the events of one request share.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestContext<'a> {
+    /// Whose they are.
+    pub project: &'a str,
+    /// The request's header.
+    pub user_agent: &'a str,
+    /// Name of the protocol that was understood.
+    pub protocol: &'a str,
+    /// Address of the client, as far as it is kept.
+    pub ip: &'a str,
+    /// Why the sender is taken for a bot, or empty.
+    pub bot: &'a str,
+}
+
 /// What one request has for one visitor.
 #[must_use]
-pub fn encode_events(project: &str, visitor: &Visitor, user_agent: &str, protocol: &str, events: Vec<Event>) -> Bytes {
+pub fn encode_events(request: &RequestContext<'_>, visitor: &Visitor, events: Vec<Event>) -> Bytes {
     encode(&pb::EventsRecord {
         body: Some(pb::events_record::Body::Events(pb::VisitorEvents {
-            project: project.to_owned(),
+            project: request.project.to_owned(),
             visitor_id: visitor.id().to_owned(),
             visitor_is_user: matches!(visitor, Visitor::User(_)),
-            user_agent: user_agent.to_owned(),
-            protocol: protocol.to_owned(),
+            user_agent: request.user_agent.to_owned(),
+            protocol: request.protocol.to_owned(),
             events: events.into_iter().map(event_to_pb).collect(),
+            ip: request.ip.to_owned(),
+            bot: request.bot.to_owned(),
         })),
     })
 }
@@ -133,6 +151,16 @@ fn event_to_pb(event: Event) -> pb::Event {
         traits: if received.traits == "{}" { String::new() } else { received.traits },
         client_time_ms: received.client_time_ms.unwrap_or(0),
         sent_at_ms: received.sent_at_ms.unwrap_or(0),
+        revenue_micros: received.revenue.as_ref().map(|revenue| revenue.micros),
+        currency: received.revenue.map(|revenue| revenue.currency).unwrap_or_default(),
+        session: context.session,
+        ip: context.ip,
+        consent: match context.consent {
+            Consent::Unknown => pb::event::Consent::Unknown,
+            Consent::Granted => pb::event::Consent::Granted,
+            Consent::Denied => pb::event::Consent::Denied,
+        }
+        .into(),
     }
 }
 
@@ -157,11 +185,17 @@ pub fn event_from_pb(event: pb::Event, visitor: Visitor) -> Result<Event, Decode
         pb::event::TimeSource::Received => TimeSource::Received,
         pb::event::TimeSource::Replaced => TimeSource::Replaced,
     };
+    let consent = match event.consent() {
+        pb::event::Consent::Unknown => Consent::Unknown,
+        pb::event::Consent::Granted => Consent::Granted,
+        pb::event::Consent::Denied => Consent::Denied,
+    };
     let some = |text: String| (!text.is_empty()).then_some(text);
     let object = |text: String| if text.is_empty() { "{}".to_owned() } else { text };
     let time = |ms: i64| (ms != 0).then_some(ms);
     let id = some(event.id);
     Ok(Event {
+        visitor,
         time: EventTime(event.time_ms),
         time_source,
         key: EventKey(event.key),
@@ -170,7 +204,7 @@ pub fn event_from_pb(event: pb::Event, visitor: Visitor) -> Result<Event, Decode
             kind,
             name: event.name,
             id,
-            visitor,
+            visitor: None,
             user_id: some(event.user_id),
             other_id: some(event.other_id),
             client_time_ms: time(event.client_time_ms),
@@ -193,7 +227,11 @@ pub fn event_from_pb(event: pb::Event, visitor: Visitor) -> Result<Event, Decode
                     term: event.utm_term,
                     content: event.utm_content,
                 },
+                session: event.session,
+                ip: event.ip,
+                consent,
             },
+            revenue: event.revenue_micros.map(|micros| Revenue { micros, currency: event.currency }),
             properties: object(event.properties),
             traits: object(event.traits),
         },

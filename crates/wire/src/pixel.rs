@@ -9,8 +9,51 @@ use trackway_domain::id::Visitor;
 use trackway_domain::identity::is_refused;
 use trackway_domain::limits::{EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX, ID_BYTES_MAX, PROPERTIES_MAX};
 
+use crate::draft::within;
 use crate::json::ObjectText;
+use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict};
 use crate::{Item, Rejection, Understood, client_time, shown};
+
+/// The pixel of ours.
+pub struct Pixel;
+
+impl Protocol for Pixel {
+    fn name(&self) -> &'static str {
+        "pixel"
+    }
+
+    fn claims(&self, head: &Head<'_>) -> bool {
+        head.method == Method::Get && head.path == PATH
+    }
+
+    fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
+        Ok(parse(request.head.query))
+    }
+
+    fn answer(&self, _: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+        image_answer(verdict)
+    }
+}
+
+/// The header that tells a pixel's sender what its body cannot.
+const REJECTED: &str = "x-trackway-rejected";
+
+/// Always the image, since an `<img>` has no use for an error. Only what may be taken later is not called a success.
+pub(crate) fn image_answer(verdict: &Verdict<'_>) -> Answer {
+    let image = |status| Answer::of(status, "image/gif", &GIF).with("cache-control", "no-store");
+    let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    let visible = |text: &str| text.chars().map(visible).collect::<String>();
+    match verdict {
+        Verdict::Taken(tally) => match tally.rejected.first() {
+            None => image(200),
+            Some((_, reason)) => image(200).with(REJECTED, visible(&reason.to_string())),
+        },
+        Verdict::Refused(refused) => {
+            let status = if refused.retry_after_seconds.is_some() { refused.status } else { 200 };
+            image(status).with(REJECTED, visible(&refused.message))
+        }
+    }
+}
 
 /// Where the pixel lies.
 pub const PATH: &str = "/v1/pixel.gif";
@@ -35,7 +78,7 @@ pub fn parse(query: &str) -> Understood {
         }
         Err(reason) => Item::Rejected { reason, content: query.as_bytes().to_vec() },
     };
-    Understood { write_key, items: vec![item] }
+    Understood { write_key, items: vec![item], ..Understood::default() }
 }
 
 #[derive(Default)]
@@ -110,13 +153,14 @@ impl Parameters {
             kind: EventKind::Track,
             name: self.name,
             id: id("messageId", self.message_id)?,
-            visitor,
+            visitor: Some(visitor),
             user_id,
             other_id: None,
             client_time_ms: client_time::of_text(&self.timestamp),
             sent_at_ms: None,
             sequence: 0,
             context: self.context,
+            revenue: None,
             properties: properties.finish(),
             traits: "{}".to_owned(),
         })
@@ -126,10 +170,6 @@ impl Parameters {
 fn id(field: &'static str, id: String) -> Result<Option<String>, Rejection> {
     within(|| format!("`{field}`"), id.len(), "bytes", ID_BYTES_MAX)?;
     Ok((!is_refused(&id)).then_some(id))
-}
-
-fn within(what: impl FnOnce() -> String, value: usize, unit: &'static str, limit: usize) -> Result<(), Rejection> {
-    if value > limit { Err(Rejection::TooLarge { what: what(), value, unit, limit }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -162,7 +202,7 @@ mod tests {
             kind: EventKind::Track,
             name: "mail opened".into(),
             id: Some("m1".into()),
-            visitor: Visitor::Device("a1".into()),
+            visitor: Some(Visitor::Device("a1".into())),
             user_id: Some("u1".into()),
             other_id: None,
             client_time_ms: Some(1_795_360_810_000),
@@ -174,6 +214,7 @@ mod tests {
                 title: "Käse & Co".into(),
                 ..Context::default()
             },
+            revenue: None,
             properties: r#"{"plan":"pro"}"#.into(),
             traits: "{}".into(),
         };
@@ -183,7 +224,7 @@ mod tests {
     #[test]
     fn a_user_without_a_device_is_the_visitor() {
         let event = check("event=e&userId=u1&anonymousId=null");
-        assert_eq!((event.visitor, event.user_id), (Visitor::User("u1".into()), Some("u1".into())));
+        assert_eq!((event.visitor, event.user_id), (Some(Visitor::User("u1".into())), Some("u1".into())));
     }
 
     #[test]

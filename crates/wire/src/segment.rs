@@ -17,14 +17,31 @@ mod fields;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 use trackway_domain::event::EventKind;
 
 use self::event::Place;
 use self::fields::{Batch, ContextFields, Fields, ITEMS_KEPT_MAX};
+use crate::protocol::{Head, Method, Protocol, Request};
 use crate::{Item, Rejection, Understood, client_time, json, json_marks};
+
+/// Segment's trackers.
+pub struct Segment;
+
+impl Protocol for Segment {
+    fn name(&self) -> &'static str {
+        "segment"
+    }
+
+    fn claims(&self, head: &Head<'_>) -> bool {
+        head.method == Method::Post && Call::of_path(head.path).is_some()
+    }
+
+    fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
+        let call = Call::of_path(request.head.path).expect("it was claimed");
+        parse(call, request.body, request.items_max)
+    }
+}
 
 /// What a path of the API takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +77,10 @@ impl Call {
 /// # Errors
 /// [`Rejection`] if the body as a whole is not understood; then none of its events is.
 pub fn parse(call: Call, body: &[u8], events_max: usize) -> Result<Understood, Rejection> {
-    // A broken character is not worth a batch. Checked first, because the lossy way is ten times slower.
-    let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
-    let text = text.trim_start_matches('\u{feff}').trim();
-    match parse_text(call, text, events_max) {
-        Err(Rejection::Malformed { what, expected }) => match json_marks::without_nan(text) {
+    // A broken character is not worth a batch.
+    let text = json::body_text(body);
+    match parse_text(call, &text, events_max) {
+        Err(Rejection::Malformed { what, expected }) => match json_marks::without_nan(&text) {
             Some(repaired) => parse_text(call, &repaired, events_max),
             None => Err(Rejection::Malformed { what, expected }),
         },
@@ -84,7 +100,7 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
             let fields: Fields<'_> = json::object(text).map_err(not_json)?;
             let write_key = key(fields.write_key);
             let place = Place { kind: Some(kind), index: 0, sent_at_ms: None, outer: None, bytes: text.len() };
-            Ok(Understood { write_key, items: vec![item(fields, &place, text)] })
+            Ok(Understood { write_key, items: vec![item(fields, &place, text)], ..Understood::default() })
         }
         Call::Batch => {
             let batch: Batch<'_> = json::object(text).map_err(not_json)?;
@@ -99,7 +115,7 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
             let sent_at_ms = batch.sent_at.and_then(client_time::of_value);
             let items = items.first.iter().enumerate();
             let items = items.map(|(index, raw)| batch_item(raw.get(), index, sent_at_ms, batch.context.as_ref()));
-            Ok(Understood { write_key: key(batch.write_key), items: items.collect() })
+            Ok(Understood { write_key: key(batch.write_key), items: items.collect(), ..Understood::default() })
         }
     }
 }

@@ -4,10 +4,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use trackway_domain::event::EventKind;
-use trackway_domain::id::ProjectId;
+use trackway_domain::id::{ProjectId, Visitor};
 use trackway_domain::stamp::stamp;
 use trackway_domain::time::ReceivedAt;
 use trackway_wire::{Item, log, pixel, segment};
+
+const REQUEST: log::RequestContext<'_> =
+    log::RequestContext { project: "shop", user_agent: "UA", protocol: "segment", ip: "", bot: "" };
 
 const CALLS: [segment::Call; 7] = [
     segment::Call::Batch,
@@ -89,9 +92,10 @@ fn survives_the_log(items: Vec<Item>) -> Result<usize, TestCaseError> {
             // Numbers beyond f64 are JSON, and kept as text; serde_json's own values have no room for them.
             prop_assert!(whole.is_ok() || object.contains("1e400"), "{object}");
         }
-        let event = stamp(event, &project, ReceivedAt(1_795_360_811_000), &content);
-        let visitor = event.received.visitor.clone();
-        let bytes = log::encode_events("shop", &visitor, "UA", "segment", vec![event.clone()]);
+        let visitor = event.visitor.clone().unwrap_or_else(|| Visitor::Device("derived".into()));
+        let event = stamp(event, visitor, &project, ReceivedAt(1_795_360_811_000), &content);
+        let visitor = event.visitor.clone();
+        let bytes = log::encode_events(&REQUEST, &visitor, vec![event.clone()]);
         let record: log::pb::EventsRecord = log::decode(bytes).expect("our own record");
         let Some(log::pb::events_record::Body::Events(mut record)) = record.body else { panic!("events") };
         prop_assert_eq!(log::visitor_of(&record), visitor.clone());

@@ -156,7 +156,7 @@ impl EventsStage {
                     key: key.0,
                     person: user.0,
                     visitor_id: other.clone(),
-                    user_id: event.received.user_id.clone().unwrap_or_else(|| event.received.visitor.id().to_owned()),
+                    user_id: event.received.user_id.clone().unwrap_or_else(|| event.visitor.id().to_owned()),
                     at_ms: event.time.0,
                 });
             }

@@ -84,8 +84,12 @@ fn buyers() -> AudienceRule {
     AudienceRule::EventCount { event: "buy".into(), count_min: 2, window: Duration::from_millis(6) }
 }
 
+const REQUEST: log::RequestContext<'_> =
+    log::RequestContext { project: "shop", user_agent: "", protocol: "test", ip: "", bot: "" };
+
 fn event(script: &Script) -> Event {
     Event {
+        visitor: Visitor::Device(script.visitor.to_string()),
         time: EventTime(BASE + script.time),
         time_source: TimeSource::Client,
         key: EventKey::of_id(&shop(), &script.id.to_string()),
@@ -94,13 +98,14 @@ fn event(script: &Script) -> Event {
             kind: EventKind::Track,
             name: if script.buys { "buy" } else { "look" }.to_owned(),
             id: Some(script.id.to_string()),
-            visitor: Visitor::Device(script.visitor.to_string()),
+            visitor: None,
             user_id: script.user.map(|user| user.to_string()),
             other_id: None,
             client_time_ms: None,
             sent_at_ms: None,
             sequence: 0,
             context: Context::default(),
+            revenue: None,
             properties: "{}".to_owned(),
             traits: "{}".to_owned(),
         },
@@ -116,8 +121,8 @@ fn events_log(scripts: &[Script]) -> Vec<Record> {
     for script in scripts {
         now += script.pause;
         let event = event(script);
-        let visitor = event.received.visitor.clone();
-        log.push(log::encode_events("shop", &visitor, "", "test", vec![event]));
+        let visitor = event.visitor.clone();
+        log.push(log::encode_events(&REQUEST, &visitor, vec![event]));
         times.push(now);
         if script.tick_after {
             log.push(log::encode_events_tick());

@@ -6,13 +6,12 @@ use serde_json::value::RawValue;
 use trackway_domain::event::{Campaign, Context, EventKind, ReceivedEvent};
 use trackway_domain::id::Visitor;
 use trackway_domain::identity::is_refused;
-use trackway_domain::limits::{
-    EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX, ID_BYTES_MAX, PROPERTIES_MAX, PROPERTY_DEPTH_MAX,
-};
+use trackway_domain::limits::{EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX, ID_BYTES_MAX};
 
 use super::fields::{ContextFields, Fields, PageProperties, Value};
+use crate::draft::object_within_limits;
 use crate::json::{self, ObjectText, Rest};
-use crate::{Rejection, client_time, json_marks, shown};
+use crate::{Rejection, client_time, shown};
 
 /// Where an item stood in its request, and what the request says for all its items.
 pub(super) struct Place<'a> {
@@ -73,13 +72,14 @@ pub(super) fn understand<'a>(mut fields: Fields<'a>, place: &Place<'a>) -> Resul
         kind,
         name: name.into_owned(),
         id: message_id,
-        visitor,
+        visitor: Some(visitor),
         user_id,
         other_id,
         client_time_ms,
         sent_at_ms,
         sequence,
         context,
+        revenue: None,
         properties,
         traits,
     }))
@@ -213,6 +213,7 @@ fn context(fields: &mut ContextFields<'_>) -> Context {
             term: owned(fields.campaign.term),
             content: owned(fields.campaign.content),
         },
+        ..Context::default()
     }
 }
 
@@ -234,7 +235,7 @@ fn traits(kind: EventKind, name: &str, fields: &mut Fields<'_>) -> Result<String
         }
         (own, None) => own,
     };
-    within_limits("traits", name, Cow::Borrowed(text))
+    object_within_limits("traits", name, Cow::Borrowed(text))
 }
 
 /// The properties, with all that has no field of its own as `$context`.
@@ -247,7 +248,7 @@ fn properties(kind: EventKind, name: &str, fields: &Fields<'_>, context: &mut Co
     let of = &fields.context;
     let rests = [&of.rest, &of.page.rest, &of.campaign.rest, &of.screen.rest, &of.library.rest, &fields.rest];
     if page_name.is_none() && category.is_none() && rests.iter().all(|rest| rest.is_empty()) {
-        return within_limits("properties", name, Cow::Borrowed(given));
+        return object_within_limits("properties", name, Cow::Borrowed(given));
     }
     // Room for the names that are added: `$context` and its five parts, `name`, `category`.
     let more = rests.iter().map(|rest| rest.bytes()).sum::<usize>() + 128;
@@ -273,7 +274,7 @@ fn properties(kind: EventKind, name: &str, fields: &Fields<'_>, context: &mut Co
             out.nested(name, |out| rest.write(out));
         }
     });
-    within_limits("properties", name, Cow::Owned(out.finish()))
+    object_within_limits("properties", name, Cow::Owned(out.finish()))
 }
 
 /// Fills the context of a page call from its properties, where servers say what browsers say in the context; returns
@@ -302,19 +303,4 @@ fn object_text<'a>(field: &'static str, value: Value<'a>) -> Result<&'a str, Rej
         b"null" => Ok("{}"),
         _ => Err(Rejection::Malformed { what: format!("`{field}`"), expected: "a JSON object" }),
     }
-}
-
-fn within_limits(field: &str, name: &str, text: Cow<'_, str>) -> Result<String, Rejection> {
-    let shape = json_marks::measure(&text);
-    let too_large = |what: &str, value, unit, limit| {
-        let what = format!("{what} of the {field} of event {}", shown(name));
-        Err(Rejection::TooLarge { what, value, unit, limit })
-    };
-    if shape.keys > PROPERTIES_MAX {
-        return too_large("size", shape.keys, "keys", PROPERTIES_MAX);
-    }
-    if shape.depth > PROPERTY_DEPTH_MAX {
-        return too_large("nesting", shape.depth, "levels", PROPERTY_DEPTH_MAX);
-    }
-    Ok(if shape.broken_escape { json_marks::repaired(&text) } else { text.into_owned() })
 }

@@ -94,7 +94,7 @@ fn a_device_with_a_user_is_the_devices_event_and_a_user_alone_is_the_visitor() {
         let event = check(TRACK, &format!(r#"{{"event":"e",{members}}}"#));
         (event.visitor, event.user_id)
     };
-    let (device, user) = (Visitor::Device("a".into()), Visitor::User("7".into()));
+    let (device, user) = (Some(Visitor::Device("a".into())), Some(Visitor::User("7".into())));
     assert_eq!(ids(r#""anonymousId":"a","userId":"u""#), (device.clone(), Some("u".into())));
     assert_eq!(ids(r#""anonymousId":"a","userId":null"#), (device.clone(), None));
     assert_eq!(ids(r#""anonymousId":"a","userId":"undefined""#), (device, None));
@@ -126,9 +126,9 @@ fn traits_that_the_context_repeats_stand_once() {
 fn an_alias_names_two_different_ids() {
     const ALIAS: Call = Call::One(EventKind::Alias);
     let event = check(ALIAS, r#"{"previousId":"old","userId":"new"}"#);
-    assert_eq!((event.visitor, event.other_id.as_deref()), (Visitor::User("new".into()), Some("old")));
+    assert_eq!((event.visitor, event.other_id.as_deref()), (Some(Visitor::User("new".into())), Some("old")));
     let event = check(ALIAS, r#"{"previousId":"old","userId":"new","anonymousId":"a"}"#);
-    assert_eq!((event.visitor, event.user_id.as_deref()), (Visitor::Device("a".into()), Some("new")));
+    assert_eq!((event.visitor, event.user_id.as_deref()), (Some(Visitor::Device("a".into())), Some("new")));
     assert!(matches!(items(ALIAS, r#"{"previousId":"u","userId":"u","anonymousId":"a"}"#)[..], [Item::Nothing]));
     assert!(refusal(ALIAS, r#"{"userId":"u"}"#).starts_with("`previousId` is missing."));
     assert!(refusal(ALIAS, r#"{"previousId":"u","anonymousId":"a"}"#).starts_with("`userId` is missing."));
@@ -196,6 +196,7 @@ fn the_context_fills_its_fields() {
             term: "t".into(),
             content: "c".into(),
         },
+        ..Default::default()
     };
     assert_eq!(event.context, expected);
     assert_eq!((event.id.as_deref(), event.sequence, &*event.traits), (Some("m"), 9, r#"{"x":1}"#));
