@@ -82,7 +82,7 @@ async fn take_segment(
     let (body, sent_bytes) = body::read(body, &head.headers, &gateway.limits, &mut lease).await?;
     gateway.meters.body_bytes.increment(sent_bytes as u64);
     match segment::parse(call, &body, gateway.limits.batch_events_max) {
-        Ok(Understood { write_key, items }) => {
+        Ok(Understood { write_key, items, .. }) => {
             let project = match project {
                 Some(project) => project,
                 None => gateway.admissions.admit(write_key.as_deref())?,
@@ -105,7 +105,7 @@ async fn take_segment(
 }
 
 async fn take_pixel(gateway: &Gateway, head: &Parts) -> Result<Outcome, Refusal> {
-    let Understood { write_key, items } = pixel::parse(head.uri.query().unwrap_or_default());
+    let Understood { write_key, items, .. } = pixel::parse(head.uri.query().unwrap_or_default());
     let project = gateway.admissions.admit(write_key.as_deref())?;
     take(gateway, project, Protocol::Pixel, head, items).await
 }
