@@ -21,7 +21,7 @@ use trackway_query::pb::audience_service_client::AudienceServiceClient;
 use trackway_query::pb::intake_service_client::IntakeServiceClient;
 use trackway_query::pb::query_service_client::QueryServiceClient;
 
-pub use questions::AskArgs;
+pub use questions::{AskArgs, RejectedFilter};
 use questions::{AudienceQuestion, Interval, Question};
 use text::Look;
 
