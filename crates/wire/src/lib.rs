@@ -10,6 +10,7 @@ mod json_marks;
 pub mod log;
 pub mod pixel;
 pub mod protocol;
+pub mod redact;
 pub mod rules;
 pub mod segment;
 
@@ -83,6 +84,12 @@ pub enum Rejection {
         /// The limit.
         limit: usize,
     },
+    /// The item names a write key that may not be used.
+    #[error("{message}")]
+    Key {
+        /// Why not.
+        message: String,
+    },
 }
 
 impl Rejection {
@@ -93,6 +100,7 @@ impl Rejection {
             Self::Malformed { .. } => "malformed",
             Self::Missing { .. } => "missing_field",
             Self::TooLarge { .. } => "too_large",
+            Self::Key { .. } => "write_key",
         }
     }
 }

@@ -161,12 +161,7 @@ impl Answer {
     /// A body of JSON.
     #[must_use]
     pub fn json(status: u16, body: String) -> Self {
-        Self {
-            status,
-            content_type: "application/json",
-            body: Cow::Owned(body.into_bytes()),
-            headers: Vec::new(),
-        }
+        Self { status, content_type: "application/json", body: Cow::Owned(body.into_bytes()), headers: Vec::new() }
     }
 
     /// With one more header.

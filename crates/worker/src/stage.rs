@@ -353,6 +353,7 @@ fn undecodable(value: Bytes, error: &DecodeError) -> Derived {
         reason: "undecodable".to_owned(),
         message: error.to_string(),
         body,
+        ..pb::RejectedRecord::default()
     };
     Derived { target: Target::Rejected, partition: 0, value: log::encode(&record) }
 }

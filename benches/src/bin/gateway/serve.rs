@@ -27,7 +27,7 @@ use trackway_eventlog::{
     AppendError, Consumer, ConsumerOptions, EventLog, LogError, NewRecord, OffsetBounds, Record, TopicPartition,
     TopicSpec,
 };
-use trackway_gateway::{Config, Limits, ProjectKeys, Topics};
+use trackway_gateway::{AddressRanges, Config, Limits, Privacy, Project, Quota, Secret, Topics, UseFrom, WriteKey};
 
 /// First argument of the process that is to serve; kind and place follow.
 pub const ARGUMENT: &str = "serve";
@@ -78,7 +78,19 @@ async fn gateway(log: Arc<dyn EventLog>) -> Result<()> {
     };
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
-        projects: vec![ProjectKeys { id: shop(), write_keys: vec![WRITE_KEY.to_owned()] }],
+        projects: vec![Project {
+            id: shop(),
+            write_keys: vec![WriteKey {
+                key: WRITE_KEY.to_owned(),
+                use_from: UseFrom::Anywhere,
+                quota: Quota::default(),
+            }],
+            quota: Quota::default(),
+            privacy: Privacy::USUAL,
+        }],
+        trusted_proxies: AddressRanges::default(),
+        hosting: Arc::default(),
+        secret: Secret::Shared("a secret of the bench".to_owned()),
         limits,
         topics: Topics { events: EVENTS.to_owned(), rejected: REJECTED.to_owned() },
     };
