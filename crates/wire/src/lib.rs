@@ -9,6 +9,7 @@ mod json;
 mod json_marks;
 pub mod log;
 pub mod pixel;
+mod posthog;
 pub mod protocol;
 pub mod rules;
 pub mod segment;
