@@ -23,7 +23,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use self::event::Outside;
 use crate::json::{self, Members};
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, json_text, plain_answer};
-use crate::{Item, Rejection, Understood, client_time, json_marks};
+use crate::{Item, Rejection, Understood, client_time, mended};
 
 /// PostHog's trackers.
 pub struct PostHog;
@@ -61,13 +61,7 @@ impl Protocol for PostHog {
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
         let text = body(request);
-        match parse(request, &text) {
-            Err(Rejection::Malformed { what, expected }) => match json_marks::without_nan(&text) {
-                Some(repaired) => parse(request, &repaired),
-                None => Err(Rejection::Malformed { what, expected }),
-            },
-            other => other,
-        }
+        mended::parse(&text, |text| parse(request, text))
     }
 
     fn answer(&self, _: &Head<'_>, verdict: &Verdict<'_>) -> Answer {

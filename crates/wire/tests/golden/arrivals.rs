@@ -146,6 +146,16 @@ pub(crate) fn holds(own: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Checks address and title of the page, where the script notes them.
+pub(crate) fn place_is(arrival: &Arrival, action: &Value) {
+    let context = &arrival.event.context;
+    for (said, noted) in [(&context.url, &action["url"]), (&context.title, &action["title"])] {
+        if let Some(noted) = noted.as_str() {
+            assert_eq!(said, noted, "{action}");
+        }
+    }
+}
+
 pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }

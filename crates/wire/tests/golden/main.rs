@@ -3,5 +3,6 @@
 
 mod arrivals;
 mod capture;
+mod plausible;
 mod posthog;
 mod segment;
