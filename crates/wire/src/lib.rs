@@ -15,6 +15,7 @@ mod posthog;
 pub mod protocol;
 pub mod rules;
 pub mod segment;
+mod umami;
 
 use std::fmt::{self, Write as _};
 

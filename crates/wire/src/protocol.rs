@@ -17,6 +17,7 @@ pub static ALL: &[&dyn Protocol] = &[
     &crate::pixel::Pixel,
     &crate::posthog::PostHog,
     &crate::plausible::Plausible,
+    &crate::umami::Umami,
 ];
 
 /// The protocols that may have a request with this head, in their order.

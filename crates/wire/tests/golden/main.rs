@@ -6,3 +6,4 @@ mod capture;
 mod plausible;
 mod posthog;
 mod segment;
+mod umami;
