@@ -9,6 +9,7 @@ mod json;
 mod json_marks;
 pub mod log;
 mod mended;
+mod openpanel;
 pub mod pixel;
 mod plausible;
 mod posthog;

@@ -18,6 +18,7 @@ pub static ALL: &[&dyn Protocol] = &[
     &crate::posthog::PostHog,
     &crate::plausible::Plausible,
     &crate::umami::Umami,
+    &crate::openpanel::OpenPanel,
 ];
 
 /// The protocols that may have a request with this head, in their order.
