@@ -5,6 +5,7 @@
 
 mod client_time;
 mod draft;
+mod jitsu;
 mod json;
 mod json_marks;
 pub mod log;

@@ -19,6 +19,7 @@ pub static ALL: &[&dyn Protocol] = &[
     &crate::plausible::Plausible,
     &crate::umami::Umami,
     &crate::openpanel::OpenPanel,
+    &crate::jitsu::Jitsu,
 ];
 
 /// The protocols that may have a request with this head, in their order.

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod capture;
+mod jitsu;
 mod openpanel;
 mod plausible;
 mod posthog;
