@@ -8,6 +8,7 @@ mod draft;
 mod jitsu;
 mod json;
 mod json_marks;
+mod json_union;
 pub mod log;
 mod mended;
 mod openpanel;

@@ -16,7 +16,7 @@ use trackway_domain::revenue::Revenue;
 use crate::draft::{Draft, Nobody};
 use crate::json::{self, Members, ObjectText};
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, json_text, plain_answer};
-use crate::{Item, Rejection, Understood, client_time, mended, shown};
+use crate::{Item, Rejection, Understood, client_time, json_union, mended, shown};
 
 /// OpenPanel's trackers.
 pub struct OpenPanel;
@@ -60,6 +60,10 @@ impl Protocol for OpenPanel {
 
 const CLIENT_ID: &str = "openpanel-client-id";
 
+/// Groups that one call can join a profile to. Each is an event that carries the whole call, so it must not be many; real
+/// profiles belong to a handful.
+const GROUPS_MAX: usize = 100;
+
 fn parse(text: &str, request: &Request<'_>) -> Result<Understood, Rejection> {
     if !text.starts_with('{') {
         return Err(Rejection::Malformed { what: "body".into(), expected: "a JSON object" });
@@ -75,7 +79,7 @@ fn parse(text: &str, request: &Request<'_>) -> Result<Understood, Rejection> {
         payload: body.take_members("payload"),
         text,
     };
-    Ok(Understood { items: call.items(request.items_max)?, ..Understood::default() })
+    Ok(Understood { items: call.items()?, ..Understood::default() })
 }
 
 /// One call of the tracker.
@@ -89,7 +93,7 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn items(self, items_max: usize) -> Result<Vec<Item>, Rejection> {
+    fn items(self) -> Result<Vec<Item>, Rejection> {
         let text = self.text;
         let draft = match &*self.what {
             "track" => self.track(),
@@ -97,7 +101,7 @@ impl<'a> Call<'a> {
             "group" => self.group(),
             "alias" => self.alias(),
             "increment" | "decrement" => self.count(),
-            "assign_group" => return self.groups(items_max),
+            "assign_group" => return self.groups(),
             "replay" => return Ok(vec![Item::Nothing]),
             other => {
                 let what = format!("type {}", shown(other));
@@ -182,10 +186,10 @@ impl<'a> Call<'a> {
     }
 
     /// A profile that joins groups: an event for each.
-    fn groups(mut self, items_max: usize) -> Result<Vec<Item>, Rejection> {
-        let ids = self.payload.take("groupIds").and_then(|ids| json::list(ids.get(), items_max)).unwrap_or_default();
-        if ids.len() > items_max {
-            let (value, limit) = (ids.len(), items_max);
+    fn groups(mut self) -> Result<Vec<Item>, Rejection> {
+        let ids = self.payload.take("groupIds").and_then(|ids| json::list(ids.get(), GROUPS_MAX)).unwrap_or_default();
+        if ids.len() > GROUPS_MAX {
+            let (value, limit) = (ids.len(), GROUPS_MAX);
             return Err(Rejection::TooLarge { what: "`groupIds`".into(), value, unit: "groups", limit });
         }
         let draft = self.draft(EventKind::Group, 0);
@@ -233,12 +237,7 @@ fn surroundings(context: &mut Context, properties: &mut Members<'_>) {
 /// The members of both; the properties' win.
 fn union(beside: &Members<'_>, properties: &Members<'_>) -> String {
     let mut out = ObjectText::from("{}", 256);
-    for (name, value) in beside.iter() {
-        if properties.get(name).is_none() && value.get() != "null" {
-            out.raw(name, value.get());
-        }
-    }
-    properties.write(&mut out);
+    json_union::write(properties, beside, &mut out);
     out.finish()
 }
 

@@ -15,7 +15,7 @@ use trackway_domain::revenue::Revenue;
 use crate::draft::{Draft, Nobody};
 use crate::json::{self, Members, ObjectText};
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, plain_answer};
-use crate::{Rejection, Understood, mended};
+use crate::{Item, Rejection, Understood, mended};
 
 /// Plausible's scripts.
 pub struct Plausible;
@@ -30,7 +30,7 @@ impl Protocol for Plausible {
     }
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
-        mended::parse(&json::body_text(request.body), |text| parse(text, request.items_max))
+        mended::parse(&json::body_text(request.body), parse)
     }
 
     /// The scripts send nothing twice, whatever the answer; the status is for people.
@@ -42,21 +42,38 @@ impl Protocol for Plausible {
     }
 }
 
-fn parse(text: &str, domains_max: usize) -> Result<Understood, Rejection> {
+/// Domains of one event. Each is an event that carries the whole request, so it must not be many; a site reports to itself
+/// and to a roll-up.
+const DOMAINS_MAX: usize = 10;
+
+fn parse(text: &str) -> Result<Understood, Rejection> {
     if !text.starts_with('{') {
         return Err(Rejection::Malformed { what: "body".into(), expected: "a JSON object" });
     }
     let mut body: Members<'_> = json::object(text).map_err(|error| json::not_json(&error))?;
     let domains = either(&mut body, "d", "domain").unwrap_or_default();
-    let mut domains = domains.split(',').map(str::trim).filter(|domain| !domain.is_empty());
-    let mut understood = Understood { write_key: domains.next().map(Into::into), ..Understood::default() };
-    understood.own_keys = (1..).zip(domains.map(Into::into)).collect();
-    let count = 1 + understood.own_keys.len();
-    if count > domains_max {
-        return Err(Rejection::TooLarge { what: "domain".into(), value: count, unit: "names", limit: domains_max });
+    let domains: Vec<&str> = domains.split(',').map(str::trim).filter(|domain| !domain.is_empty()).collect();
+    if domains.len() > DOMAINS_MAX {
+        let (value, limit) = (domains.len(), DOMAINS_MAX);
+        return Err(Rejection::TooLarge { what: "domain".into(), value, unit: "names", limit });
     }
-    understood.items = (0..count).map(|_| draft(body.clone()).finish(Nobody::IsDerived, text.as_bytes())).collect();
+    let count = domains.len().max(1);
+    let mut domains = domains.into_iter().map(str::to_owned);
+    let mut understood = Understood { write_key: domains.next(), ..Understood::default() };
+    understood.own_keys = (1..).zip(domains).collect();
+    let item = draft(body).finish(Nobody::IsDerived, text.as_bytes());
+    understood.items = (1..count).map(|_| same(&item)).collect();
+    understood.items.push(item);
     Ok(understood)
+}
+
+/// The same item for another domain.
+fn same(item: &Item) -> Item {
+    match item {
+        Item::Event { event, content } => Item::Event { event: event.clone(), content: content.clone() },
+        Item::Rejected { reason, content } => Item::Rejected { reason: reason.clone(), content: content.clone() },
+        Item::Nothing => Item::Nothing,
+    }
 }
 
 fn draft(mut body: Members<'_>) -> Draft {
@@ -115,7 +132,6 @@ mod tests {
     use trackway_domain::event::ReceivedEvent;
 
     use super::*;
-    use crate::Item;
     use crate::protocol::testing::with_request;
     use crate::protocol::{Refused, Tally};
 
@@ -171,10 +187,10 @@ mod tests {
         let understood = understood(r#"{"n":"x","d":"a.example, b.example,c.example"}"#);
         assert_eq!((understood.items.len(), understood.write_key.as_deref()), (3, Some("a.example")));
         assert_eq!(understood.own_keys, [(1, "b.example".to_owned()), (2, "c.example".to_owned())]);
-        let many = format!(r#"{{"n":"x","d":"{}"}}"#, "a,".repeat(1001));
+        let many = format!(r#"{{"n":"x","d":"{}"}}"#, "a,".repeat(11));
         let refused =
             with_request(Method::Post, "/api/event", &[], many.as_bytes(), |request| Plausible.parse(request));
-        assert_eq!(refused.expect_err("too many").to_string(), "domain is 1 001 names, limit is 1 000");
+        assert_eq!(refused.expect_err("too many").to_string(), "domain is 11 names, limit is 10");
     }
 
     #[test]

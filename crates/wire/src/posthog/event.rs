@@ -6,6 +6,7 @@ use trackway_domain::revenue::Revenue;
 use super::{Item, Rejection, client_time};
 use crate::draft::{Draft, Nobody};
 use crate::json::{self, Members, ObjectText};
+use crate::json_union;
 
 /// What a request says for all its items.
 pub(super) struct Outside {
@@ -236,25 +237,20 @@ fn context(kind: EventKind, item: &mut Members<'_>, properties: &mut Members<'_>
 }
 
 /// What the event changes in its person: members of `$set` are traits, the other operations stay under their own names.
-/// They stand beside the properties or within them.
-fn traits<'a>(item: &mut Members<'a>, properties: &mut Members<'a>) -> String {
+/// They stand beside the properties or within them; beside them wins.
+fn traits(item: &mut Members<'_>, properties: &mut Members<'_>) -> String {
     let mut out = ObjectText::from("{}", 256);
-    let set = both(item, properties, "$set");
-    // A trait of such a name would stand twice.
-    let is_trait = |name: &str| !matches!(name, "$set_once" | "$unset");
-    set.iter().filter(|(name, _)| is_trait(name)).for_each(|(name, value)| out.raw(name, value));
-    let once = both(item, properties, "$set_once");
-    out.nested("$set_once", |out| once.iter().for_each(|(name, value)| out.raw(name, value)));
+    let (mut set, mut set_within) = (item.take_members("$set"), properties.take_members("$set"));
+    for operation in ["$set_once", "$unset"] {
+        // A trait of such a name would stand twice.
+        set.take(operation);
+        set_within.take(operation);
+    }
+    json_union::write(&set, &set_within, &mut out);
+    let (once, once_within) = (item.take_members("$set_once"), properties.take_members("$set_once"));
+    out.nested("$set_once", |out| json_union::write(&once, &once_within, out));
     if let Some(unset) = item.take("$unset").or_else(|| properties.take("$unset")) {
         out.raw("$unset", unset.get());
     }
     out.finish()
-}
-
-/// The members of an object that stands beside the properties, within them, or in both places; beside them wins.
-fn both<'a>(item: &mut Members<'a>, properties: &mut Members<'a>, name: &str) -> Vec<(String, &'a str)> {
-    let (beside, within) = (item.take_members(name), properties.take_members(name));
-    let more = within.iter().filter(|(name, _)| beside.get(name).is_none());
-    let all = beside.iter().chain(more).filter(|(_, value)| value.get() != "null");
-    all.map(|(name, value)| (name.to_owned(), value.get())).collect()
 }
