@@ -1,4 +1,5 @@
-//! PostHog: browsers at `/e/` and `/i/v0/e/`, servers at `/batch/` and `/capture/`, and the calls beside them.
+//! PostHog: browsers at `/e/` and `/i/v0/e/`, servers at `/batch/`, `/capture/` and, where they are told to, at
+//! `/i/v1/analytics/events`, whose head says key and tracker; and the calls beside them.
 //!
 //! - A body is a batch, a list or one event, as JSON or as the form field `data`, which may be base64. Browsers do it all
 //!   in one visit: before and after the settings have come, and when a page unloads.
@@ -37,7 +38,7 @@ impl Protocol for PostHog {
         match head.path {
             // Old browser trackers can put the event into the query of a GET.
             "/e" | "/i/v0/e" | "/capture" | "/s" | "/flags" | "/decide" => true,
-            "/batch" => head.method == Method::Post,
+            "/batch" | "/i/v1/analytics/events" => head.method == Method::Post,
             path => head.method == Method::Get && Settings::of_path(path).is_some(),
         }
     }
@@ -49,6 +50,12 @@ impl Protocol for PostHog {
         }
         let text = json::body_text(request.body);
         text.starts_with('{') && json::object::<Members<'_>>(&text).is_ok_and(|outside| outside.get("batch").is_some())
+    }
+
+    fn write_key(&self, head: &Head<'_>) -> Option<String> {
+        let general = || head.basic_user().or_else(|| head.parameter("writeKey").map(Cow::into_owned));
+        let bearer = head.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        bearer.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).or_else(general)
     }
 
     fn aside(&self, request: &Request<'_>) -> Option<Answer> {
@@ -69,11 +76,11 @@ impl Protocol for PostHog {
             Verdict::Taken(tally) if tally.rejected.is_empty() => success(),
             // Anything but exactly 200 is sent again by browsers and Python.
             Verdict::Taken(_) => Answer { status: 200, ..plain_answer(verdict) },
-            // Browsers give up at every 4xx, 429 too; servers at every 4xx but 429. At 413 they try smaller batches.
+            // Browsers give up at every 4xx, 429 too; servers at every 4xx but 404 and 429. At 413 they try smaller batches.
             Verdict::Refused(refused) => {
                 let status = match (refused.retry_after_seconds, refused.status) {
                     (Some(_), _) => 503,
-                    (None, status @ (401 | 403 | 404 | 413)) => status,
+                    (None, status @ (401 | 403 | 413)) => status,
                     (None, _) => 400,
                 };
                 Answer { status, ..plain_answer(verdict) }
@@ -178,8 +185,13 @@ fn parse(request: &Request<'_>, text: &str) -> Result<Understood, Rejection> {
     let is_import = outside.get("historical_migration").is_some_and(|value| value.get() == "true");
     let sent_at = outside.get("sent_at").and_then(client_time::of_value);
     let sent_at = sent_at.or_else(|| client_time::of_text(&request.head.parameter("_")?));
-    // An import's times are what they are, whatever the importer's clock.
-    let outside_of_items = Outside { sent_at_ms: sent_at.filter(|_| !is_import) };
+    let sent_at = sent_at.or_else(|| client_time::of_text(request.head.header("posthog-request-timestamp")?));
+    let tracker = request.head.header("posthog-sdk-info").unwrap_or_default();
+    let outside_of_items = Outside {
+        // An import's times are what they are, whatever the importer's clock.
+        sent_at_ms: sent_at.filter(|_| !is_import),
+        tracker: tracker.split_once('/').unwrap_or((tracker, "")),
+    };
     let mut understood = Understood {
         write_key: outside.take_text("api_key").or_else(|| outside.take_text("token")),
         ..Understood::default()

@@ -9,8 +9,10 @@ use crate::json::{self, Members, ObjectText};
 use crate::json_union;
 
 /// What a request says for all its items.
-pub(super) struct Outside {
+pub(super) struct Outside<'a> {
     pub sent_at_ms: Option<i64>,
+    /// Name and version.
+    pub tracker: (&'a str, &'a str),
 }
 
 /// What an item says beside its event.
@@ -22,7 +24,7 @@ pub(super) struct Own {
 }
 
 /// Understands one item.
-pub(super) fn understand(raw: &str, index: usize, outside: &Outside) -> (Item, Own) {
+pub(super) fn understand(raw: &str, index: usize, outside: &Outside<'_>) -> (Item, Own) {
     let parsed = if raw.starts_with('{') { json::object(raw).ok() } else { None };
     let Some(mut item): Option<Members<'_>> = parsed else {
         let reason = Rejection::Malformed { what: "item of the batch".into(), expected: "a JSON object" };
@@ -42,7 +44,7 @@ pub(super) fn understand(raw: &str, index: usize, outside: &Outside) -> (Item, O
     draft.id = item.take_text("uuid").or_else(|| properties.text("$insert_id").map(Into::into));
     (draft.client_time_ms, draft.sent_at_ms) = times(&mut item, &mut properties, outside);
     draft.revenue = revenue(&properties);
-    draft.context = context(kind, &mut item, &mut properties);
+    draft.context = context(kind, &mut item, &mut properties, outside);
     draft.traits = match kind {
         EventKind::Group => properties.take_members("$group_set").object_text(),
         _ => traits(&mut item, &mut properties),
@@ -110,6 +112,8 @@ struct Ids {
     is_identified: Option<bool>,
     /// The event is nobody's profile.
     is_personless: bool,
+    /// The server says that the visitor agreed to no cookie.
+    is_cookieless: bool,
 }
 
 /// Stands for the id of a visitor who agreed to no cookie.
@@ -117,24 +121,26 @@ const COOKIELESS: &str = "$posthog_cookieless";
 
 impl Ids {
     fn take(item: &mut Members<'_>, properties: &mut Members<'_>) -> Self {
-        let flag = |name: &str| match properties.get(name)?.get() {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => None,
-        };
-        let (is_identified, is_personless) = (flag("$is_identified"), flag("$process_person_profile") == Some(false));
+        // What servers say with a `$` within the properties stands without one in `options` of `/i/v1/analytics/events`.
+        let options = item.get("options").map(Members::of).unwrap_or_default();
+        if options.is_empty() {
+            item.take("options");
+        }
+        let is_identified = flag(properties, "$is_identified");
+        let makes_person = flag(properties, "$process_person_profile").or(flag(&options, "process_person_profile"));
         let inner = properties.take_text("distinct_id").or_else(|| properties.take_text("$distinct_id"));
         Self {
             distinct_id: item.take_text("distinct_id").or_else(|| item.take_text("$distinct_id")).or(inner),
             device_id: properties.take_text("$device_id"),
             anonymous_id: properties.take_text("$anon_distinct_id"),
             is_identified,
-            is_personless,
+            is_personless: makes_person == Some(false),
+            is_cookieless: flag(&options, "cookieless_mode") == Some(true),
         }
     }
 
     fn is_cookieless(&self) -> bool {
-        self.distinct_id.as_deref() == Some(COOKIELESS)
+        self.is_cookieless || self.distinct_id.as_deref() == Some(COOKIELESS)
     }
 
     /// - `is_identify`: the event says who the visitor is.
@@ -142,7 +148,7 @@ impl Ids {
         if self.is_cookieless() {
             return (None, None);
         }
-        let Self { distinct_id, device_id, anonymous_id, is_identified, is_personless } = self;
+        let Self { distinct_id, device_id, anonymous_id, is_identified, is_personless, .. } = self;
         let device = anonymous_id.or(device_id);
         let is_user = is_identify
             || match is_identified {
@@ -161,6 +167,14 @@ impl Ids {
     }
 }
 
+fn flag(members: &Members<'_>, name: &str) -> Option<bool> {
+    match members.get(name)?.get() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
 fn is_uuid(id: &str) -> bool {
     let hyphens = [8, 13, 18, 23];
     id.len() == 36
@@ -168,7 +182,7 @@ fn is_uuid(id: &str) -> bool {
 }
 
 /// When it happened and when it was sent.
-fn times(item: &mut Members<'_>, properties: &mut Members<'_>, outside: &Outside) -> (Option<i64>, Option<i64>) {
+fn times(item: &mut Members<'_>, properties: &mut Members<'_>, outside: &Outside<'_>) -> (Option<i64>, Option<i64>) {
     let sent_at = item.get("sent_at").and_then(client_time::of_value).or(outside.sent_at_ms);
     let timestamp = take_time(item, "timestamp");
     // Beside a `timestamp` it says the same once more.
@@ -195,7 +209,7 @@ fn revenue(properties: &Members<'_>) -> Option<Revenue> {
     Revenue::parse(&amount, &currency)
 }
 
-fn context(kind: EventKind, item: &mut Members<'_>, properties: &mut Members<'_>) -> Context {
+fn context(kind: EventKind, item: &mut Members<'_>, properties: &mut Members<'_>, outside: &Outside<'_>) -> Context {
     let mut take = |name: &str| properties.take_text(name).unwrap_or_default();
     let mut context = Context {
         url: take("$current_url"),
@@ -228,10 +242,13 @@ fn context(kind: EventKind, item: &mut Members<'_>, properties: &mut Members<'_>
             content: take("utm_content"),
         };
     }
+    if context.session.is_empty() {
+        context.session = item.take_text("session_id").unwrap_or_default();
+    }
     let (library, version) = (item.take_text("library"), item.take_text("library_version"));
     if context.library.is_empty() {
-        context.library = library.unwrap_or_default();
-        context.library_version = version.unwrap_or_default();
+        context.library = library.unwrap_or_else(|| outside.tracker.0.to_owned());
+        context.library_version = version.unwrap_or_else(|| outside.tracker.1.to_owned());
     }
     context
 }

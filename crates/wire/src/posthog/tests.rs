@@ -241,7 +241,7 @@ fn settings_flags_and_recordings_are_answered_aside() {
 }
 
 #[test]
-fn what_was_taken_is_200_what_may_be_taken_later_503_and_what_never_will_a_4xx() {
+fn what_was_taken_is_200_what_may_be_taken_later_503_and_what_never_will_400_or_its_like() {
     let status = |verdict: &Verdict<'_>| {
         with_request(Method::Post, "/e/", &[], b"", |request| PostHog.answer(&request.head, verdict).status)
     };
@@ -254,6 +254,8 @@ fn what_was_taken_is_200_what_may_be_taken_later_503_and_what_never_will_a_4xx()
         (413, None, 413),
         (429, Some(1), 503),
         (503, Some(1), 503),
+        // Sent again by node.
+        (404, None, 400),
         // Sent again for ever by Python and node if it were passed on.
         (429, None, 400),
         (500, None, 400),
@@ -261,4 +263,35 @@ fn what_was_taken_is_200_what_may_be_taken_later_503_and_what_never_will_a_4xx()
         let refused = Refused { status: refused, code: "c", message: String::new(), retry_after_seconds };
         assert_eq!(status(&Verdict::Refused(&refused)), answered);
     }
+}
+
+#[test]
+fn where_the_head_says_key_and_tracker_it_is_read() {
+    let headers = [
+        ("authorization", "Bearer phc_k"),
+        ("posthog-sdk-info", "posthog-node/5.70.0"),
+        ("posthog-request-timestamp", "2026-11-22T15:20:46.072Z"),
+    ];
+    let body = r#"{"created_at":"2026-11-22T15:20:45.072Z","batch":[
+        {"event":"e","uuid":"i","distinct_id":"u","session_id":"s","options":{},"properties":{"a":1}},
+        {"event":"e","uuid":"j","distinct_id":"u","options":{"process_person_profile":false},"properties":{}},
+        {"event":"e","uuid":"k","distinct_id":"u","options":{"cookieless_mode":true},"properties":{}}]}"#;
+    with_request(Method::Post, "/i/v1/analytics/events", &headers, body.as_bytes(), |request| {
+        assert!(PostHog.claims(&request.head));
+        assert_eq!(PostHog.write_key(&request.head).as_deref(), Some("phc_k"));
+        let items = PostHog.parse(request).expect("a batch").items;
+        let [
+            Item::Event { event: one, .. },
+            Item::Event { event: personless, .. },
+            Item::Event { event: cookieless, .. },
+        ] = &items[..]
+        else {
+            panic!("{items:?}")
+        };
+        assert_eq!((one.user_id.as_deref(), &*one.properties, &*one.context.session), (Some("u"), r#"{"a":1}"#, "s"));
+        assert_eq!((&*one.context.library, &*one.context.library_version), ("posthog-node", "5.70.0"));
+        assert_eq!(one.sent_at_ms, Some(1_795_360_846_072));
+        assert_eq!((&personless.visitor, &personless.user_id), (&Some(Visitor::Device("u".into())), &None));
+        assert_eq!((&cookieless.visitor, &cookieless.user_id), (&None, &None));
+    });
 }
