@@ -166,7 +166,8 @@ mod tests {
         assert_eq!((&*context.library, &*context.library_version), ("plausible", "36"));
         let words = r#"{"name":"Buy","domain":"a","url":"https://x.example/","referrer":"https://y.example/",
             "props":{"big":9007199254740993},"revenue":{"amount":"129.90","currency":"EUR"}}"#;
-        check(words, r#""revenue":{"amount":"129.90","currency":"EUR"}"#);
+        let context = check(words, r#""revenue":{"amount":"129.90","currency":"EUR"}"#);
+        assert_eq!(context.library, "", "a server's call is no script's");
         let old = r#"{"n":"Buy","d":"a","u":"https://x.example/","r":"https://y.example/","w":1280,
             "p":"{\"big\":9007199254740993}","$":"{\"amount\":129.90,\"currency\":\"EUR\"}"}"#;
         let context = check(old, r#""$":"{\"amount\":129.90,\"currency\":\"EUR\"}""#);

@@ -28,6 +28,10 @@ impl Protocol for Umami {
         head.method == Method::Post && matches!(head.path, "/api/send" | "/api/batch")
     }
 
+    fn recognises(&self, request: &Request<'_>) -> bool {
+        request.head.path == "/api/send" || request.body.trim_ascii_start().starts_with(b"[")
+    }
+
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
         mended::parse(&json::body_text(request.body), |text| parse(text, request.items_max))
     }
@@ -141,10 +145,12 @@ fn item(raw: &str, index: usize) -> (Item, Option<String>) {
 }
 
 fn context(payload: &mut Members<'_>) -> Context {
+    // An address says it too, or needs it.
+    let has_address = payload.get("url").is_some();
     let mut take = |name: &str| payload.take_text(name).unwrap_or_default();
+    let hostname = if has_address { take("hostname") } else { String::new() };
     let screen = take("screen");
     let (width, height) = screen.split_once('x').unwrap_or_default();
-    let hostname = take("hostname");
     // Servers and old scripts give paths. Nobody serves the web by another scheme, and what reads addresses needs one.
     let whole = |address: String| {
         if address.starts_with('/') && !hostname.is_empty() { format!("https://{hostname}{address}") } else { address }
@@ -213,6 +219,29 @@ mod tests {
             (&*measured.name, &*measured.properties),
             ("performance", r#"{"ttfb":41.10000000009313,"fcp":116}"#)
         );
+    }
+
+    #[test]
+    fn no_name_stands_twice_and_nothing_is_lost() {
+        let body = r#"{"type":"performance","x":1,"payload":{"link":"w","lcp":2,"tag":"t","timestamp":1795360810,"hostname":"h",
+            "data":{"lcp":3,"$context":4}}}"#;
+        let understood = understood(body);
+        let [Item::Event { event, .. }] = &understood.items[..] else { panic!("{understood:?}") };
+        let rest = r#""$context_of_event":{"lcp":2,"tag":"t","hostname":"h","$event":{"x":1}}"#;
+        assert_eq!(event.properties, format!(r#"{{"lcp":3,"$context":4,{rest}}}"#));
+        assert_eq!(understood.write_key.as_deref(), Some("w"));
+    }
+
+    #[test]
+    fn a_batch_is_known_by_being_a_list() {
+        let recognised = |target: &str, body: &[u8]| {
+            with_request(Method::Post, target, &[], body, |request| {
+                assert!(Umami.claims(&request.head));
+                Umami.recognises(request)
+            })
+        };
+        assert!(recognised("/api/batch", b" [") && recognised("/api/send", b"{"));
+        assert!(!recognised("/api/batch", b"{"));
     }
 
     #[test]

@@ -62,6 +62,8 @@ fn what_the_tracker_adds_is_context_and_the_rest_properties() {
     assert_eq!(event.revenue, Revenue::parse("129.90", "EUR"));
     let properties = r#"{"__revenue":129.90,"currency":"EUR","big":9007199254740993,"$context":{"groups":["g"]}}"#;
     assert_eq!(event.properties, properties);
+    let twice = self::event("track", r#""name":"x","groups":["g"],"properties":{"$context":1}"#);
+    assert_eq!(twice.properties, r#"{"$context":1,"$context_of_event":{"groups":["g"]}}"#);
 }
 
 #[test]

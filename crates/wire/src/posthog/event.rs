@@ -128,7 +128,7 @@ impl Ids {
         }
         let is_identified = flag(properties, "$is_identified");
         let makes_person = flag(properties, "$process_person_profile").or(flag(&options, "process_person_profile"));
-        let inner = properties.take_text("distinct_id").or_else(|| properties.take_text("$distinct_id"));
+        let inner = properties.take_text("distinct_id");
         Self {
             distinct_id: item.take_text("distinct_id").or_else(|| item.take_text("$distinct_id")).or(inner),
             device_id: properties.take_text("$device_id"),

@@ -33,9 +33,10 @@ fn refusal(body: &[u8]) -> String {
 
 #[test]
 fn a_body_is_a_batch_a_list_or_one_event_as_json_or_in_a_form() {
-    let one = r#"{"event":"e","properties":{"token":"k","distinct_id":"u","q":"a+b"}}"#;
+    let one = r#"{"event":"e","properties":{"token":"k","distinct_id":"u","q":">>>>>?????!"}}"#;
     let list = format!("[{one},{one}]");
     let base64 = base64::engine::general_purpose::STANDARD.encode(&list);
+    assert!(base64.contains('+') && base64.contains('/') && base64.ends_with('='));
     let form = |data: &str| form_urlencoded::Serializer::new(String::new()).append_pair("data", data).finish();
     for (target, body, count) in [
         ("/e/", one.to_owned(), 1),
@@ -45,12 +46,12 @@ fn a_body_is_a_batch_a_list_or_one_event_as_json_or_in_a_form() {
         ("/i/v0/e/?compression=base64", form(&base64), 2),
         // Not percent-encoded, so that the form has blanks where pluses were.
         ("/i/v0/e/?compression=base64", format!("data={base64}"), 2),
-        ("/i/v0/e/?compression=base64", format!("data={}", base64.trim_end_matches('=')), 2),
+        ("/i/v0/e/?compression=base64", form(&base64.trim_end_matches('=').replace('+', "-").replace('/', "_")), 2),
     ] {
         let understood = understood(target, &body);
         assert_eq!((understood.items.len(), understood.write_key.as_deref()), (count, Some("k")), "{body}");
         let Some(Item::Event { event, .. }) = understood.items.first() else { panic!("{body}") };
-        assert_eq!((&*event.name, &*event.properties), ("e", r#"{"q":"a+b"}"#));
+        assert_eq!((&*event.name, &*event.properties), ("e", r#"{"q":">>>>>?????!"}"#));
     }
     let parse = |request: &Request<'_>| PostHog.parse(request).map(|understood| understood.items.len());
     assert_eq!(with_request(Method::Get, &format!("/e/?{}", form(&base64)), &[], b"", parse), Ok(2));
@@ -76,9 +77,11 @@ fn a_bad_item_stands_in_its_place_and_spoils_no_other() {
 #[test]
 fn an_item_with_another_key_says_so() {
     let item = |key: &str| format!(r#"{{"event":"e","properties":{{"token":"{key}","distinct_id":"u"}}}}"#);
-    let body = format!("[{},{},{}]", item("a"), item("a"), item("b"));
+    let beside = r#"{"api_key":"b","event":"e","$distinct_id":"u"}"#;
+    let body = format!("[{},{},{beside}]", item("a"), item("a"));
     let understood = understood("/e/", &body);
     assert_eq!((understood.write_key.as_deref(), &*understood.own_keys), (Some("a"), &[(2, "b".to_owned())][..]));
+    assert!(understood.items.iter().all(|item| matches!(item, Item::Event { .. })), "{understood:?}");
 }
 
 #[test]
@@ -142,6 +145,32 @@ fn a_group_made_known_by_a_server_names_no_user() {
     assert_eq!(visitor(uuid), Visitor::Device(uuid.into()));
     assert_eq!(visitor("$company_g"), Visitor::Device("$company_g".into()));
     assert_eq!(visitor("u"), Visitor::User("u".into()));
+    // A browser's ids are its own, whatever their shape.
+    let body = format!(
+        r#"{{"event":"$groupidentify","distinct_id":"{uuid}","properties":{{"$group_key":"g","$device_id":"D","$is_identified":true}}}}"#
+    );
+    let event = events("/e/", &body).remove(0);
+    assert_eq!((event.visitor, event.user_id.as_deref()), (Some(Visitor::Device("D".into())), Some(uuid)));
+}
+
+#[test]
+fn no_name_stands_twice() {
+    let event = event(r#","distinct_id":"u","y":2"#, r#","$context":1,"$set":{"$unset":1,"$set_once":2,"a":3}"#);
+    assert_eq!(event.properties, r#"{"x":1,"$context":1,"$context_of_event":{"y":2}}"#);
+    assert_eq!(event.traits, r#"{"a":3}"#);
+}
+
+#[test]
+fn a_title_is_the_pages_on_a_page_view_and_the_apps_elsewhere() {
+    let with_title = |name: &str| {
+        let body =
+            format!(r#"{{"event":"{name}","distinct_id":"u","properties":{{"title":"t","$referrer":"$direct"}}}}"#);
+        let event = events("/e/", &body).remove(0);
+        assert_eq!(event.context.referrer, "", "that is what the tracker says where there was none");
+        (event.context.title, event.properties)
+    };
+    assert_eq!(with_title("$pageview"), ("t".into(), "{}".into()));
+    assert_eq!(with_title("x"), (String::new(), r#"{"title":"t"}"#.into()));
 }
 
 #[test]
@@ -168,6 +197,8 @@ fn times_come_from_the_timestamp_or_from_how_long_ago_it_was() {
         times("/e/", &format!(r#"{timestamp},"sent_at":"2026-11-22T15:20:46.072Z""#)),
         (Some(T), Some(T + 1000))
     );
+    let batch = r#"{"batch":[{"event":"e","distinct_id":"u","sent_at":"2026-11-22T15:20:45.072Z"}],"sent_at":1}"#;
+    assert_eq!(events("/e/", batch).remove(0).sent_at_ms, Some(T), "an event's own word comes first");
     assert_eq!(times("/e/", r#","offset":300,"properties":{"$time":1795360845.072}"#), (Some(T), Some(T + 300)));
     assert_eq!(times(&format!("/e/?_={T}"), r#","offset":300"#), (Some(T - 300), Some(T)));
 }
