@@ -5,14 +5,21 @@
 
 mod client_time;
 mod draft;
+mod jitsu;
 mod json;
 mod json_marks;
+mod json_union;
 pub mod log;
+mod mended;
+mod openpanel;
 pub mod pixel;
+mod plausible;
+mod posthog;
 pub mod protocol;
 pub mod redact;
 pub mod rules;
 pub mod segment;
+mod umami;
 
 use std::fmt::{self, Write as _};
 
