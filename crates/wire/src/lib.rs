@@ -8,10 +8,12 @@ mod draft;
 mod json;
 mod json_marks;
 pub mod log;
+mod params;
 pub mod pixel;
 pub mod protocol;
 pub mod rules;
 pub mod segment;
+pub mod snowplow;
 
 use std::fmt::{self, Write as _};
 

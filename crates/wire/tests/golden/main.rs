@@ -3,3 +3,5 @@
 
 mod capture;
 mod segment;
+mod snowplow;
+mod story;

@@ -1,0 +1,152 @@
+//! Flat parameters, as trackers put them into a query, a form body, or an object of strings: those that a protocol knows
+//! are taken out, and what is left is kept.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use trackway_domain::limits::PROPERTIES_MAX;
+
+use crate::draft::within;
+use crate::json::{self, Members, ObjectText};
+use crate::{Rejection, client_time};
+
+/// Parameters in their order. Of one name the last counts, as in browsers and PHP.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Params<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Params<'a> {
+    /// Those of a query or a form body, decoded once.
+    ///
+    /// # Errors
+    /// If there are more than properties may have keys.
+    pub(crate) fn of_form(form: &'a [u8]) -> Result<Self, Rejection> {
+        let mut params = Self::default();
+        for (name, value) in form_urlencoded::parse(form) {
+            params.push(name, value)?;
+        }
+        Ok(params)
+    }
+
+    /// Those of an object: text and numbers as they stand, other values as their JSON.
+    ///
+    /// # Errors
+    /// If there are more than properties may have keys.
+    pub(crate) fn of_members(members: &Members<'a>) -> Result<Self, Rejection> {
+        let mut params = Self::default();
+        for (name, value) in members.iter().filter(|(_, value)| value.get() != "null") {
+            let value = json::text(value).unwrap_or(Cow::Borrowed(value.get()));
+            params.push(Cow::Owned(name.to_owned()), value)?;
+        }
+        Ok(params)
+    }
+
+    /// Adds one; an empty value says nothing, but takes the place of an earlier one.
+    fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Rejection> {
+        match self.0.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, other)) => *other = value,
+            None => self.0.push((name, value)),
+        }
+        within(|| "count of parameters".to_owned(), self.0.len(), "parameters", PROPERTIES_MAX)
+    }
+
+    /// A value that is not empty, left in its place.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(other, _)| other == name)?;
+        Some(&*found.1).filter(|value| !value.is_empty())
+    }
+
+    /// Takes a parameter out; an empty one counts as absent.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
+        let at = self.0.iter().position(|(other, _)| other == name)?;
+        Some(self.0.remove(at).1).filter(|value| !value.is_empty())
+    }
+
+    /// Takes a parameter out, as text of its own; empty if it is absent.
+    pub(crate) fn take_text(&mut self, name: &str) -> String {
+        self.take(name).map(Cow::into_owned).unwrap_or_default()
+    }
+
+    /// Takes a parameter out that says a time; one that says none stays.
+    pub(crate) fn take_time(&mut self, name: &str) -> Option<i64> {
+        let time = client_time::of_text(self.get(name)?)?;
+        self.take(name);
+        Some(time)
+    }
+
+    /// Takes a parameter out that says a width and a height, as in `1280x720`; one that says none stays.
+    pub(crate) fn take_screen(&mut self, name: &str) -> Option<(u32, u32)> {
+        let (width, height) = self.get(name)?.split_once('x')?;
+        let screen = (width.parse().ok()?, height.parse().ok()?);
+        self.take(name);
+        Some(screen)
+    }
+
+    /// Drops a parameter.
+    pub(crate) fn drop(&mut self, name: &str) {
+        self.0.retain(|(other, _)| other != name);
+    }
+
+    /// Takes out all whose names `belongs` accepts.
+    pub(crate) fn take_all(&mut self, belongs: impl Fn(&str) -> bool) -> Self {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(name, _)| belongs(name));
+        self.0 = left;
+        Self(taken)
+    }
+
+    /// Name and value of all that is left and not empty, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value)).filter(|(_, value)| !value.is_empty())
+    }
+}
+
+impl ObjectText {
+    /// Adds a member that came as text and means a number or JSON, as that if it is; else as text.
+    pub(crate) fn value(&mut self, name: &str, text: &str) {
+        // A number in JSON's own spelling keeps its digits; what looks like one and is none (`007`) is text.
+        let starts = text.bytes().next().is_some_and(|b| b == b'-' || b.is_ascii_digit() || b == b'{' || b == b'[');
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(value) if starts => self.raw(name, value.get()),
+            Ok(_) | Err(_) => self.text(name, text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_a_name_counts_and_an_empty_one_is_absent() {
+        let mut params = Params::of_form(b"a=1&b=x+y%26&a=2&c=&a%C3%BC").expect("few");
+        assert_eq!(params.get("a"), Some("2"));
+        assert_eq!(params.take("b").as_deref(), Some("x y&"));
+        assert_eq!((params.take("b"), params.take("c"), params.get("aü")), (None, None, None));
+        assert_eq!(params.iter().collect::<Vec<_>>(), [("a", "2")]);
+    }
+
+    #[test]
+    fn more_parameters_than_properties_may_have_are_refused() {
+        let form: String = (0..1025).map(|n| format!("{n}=&")).collect();
+        let refusal = Params::of_form(form.as_bytes()).expect_err("too many").to_string();
+        assert_eq!(refusal, "count of parameters is 1 025 parameters, limit is 1 024");
+    }
+
+    #[test]
+    fn text_becomes_the_number_or_the_json_that_it_spells() {
+        let mut object = ObjectText::from("{}", 0);
+        for text in ["9007199254740993", "-1.50", "007", "1e", "[1,\"ü\"]", "{\"a\":1", "true", ""] {
+            object.value("x", text);
+        }
+        let expected =
+            r#"{"x":9007199254740993,"x":-1.50,"x":"007","x":"1e","x":[1,"ü"],"x":"{\"a\":1","x":"true","x":""}"#;
+        assert_eq!(object.finish(), expected);
+    }
+
+    #[test]
+    fn what_says_no_time_or_size_stays() {
+        let mut params = Params::of_form(b"t=soon&s=big&u=1795360762645&r=1280x720").expect("few");
+        assert_eq!((params.take_time("t"), params.take_screen("s")), (None, None));
+        assert_eq!((params.take_time("u"), params.take_screen("r")), (Some(1_795_360_762_645), Some((1280, 720))));
+        assert_eq!(params.iter().count(), 2);
+    }
+}
