@@ -8,6 +8,7 @@ mod draft;
 mod json;
 mod json_marks;
 pub mod log;
+pub mod matomo;
 mod params;
 pub mod pixel;
 pub mod protocol;

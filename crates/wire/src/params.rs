@@ -81,6 +81,15 @@ impl<'a> Params<'a> {
         Some(screen)
     }
 
+    /// Takes a parameter out if it is this value.
+    pub(crate) fn take_if(&mut self, name: &str, value: &str) -> bool {
+        let is = self.get(name) == Some(value);
+        if is {
+            self.drop(name);
+        }
+        is
+    }
+
     /// Drops a parameter.
     pub(crate) fn drop(&mut self, name: &str) {
         self.0.retain(|(other, _)| other != name);
