@@ -4,6 +4,7 @@
 //! A protocol is one file that implements [`protocol::Protocol`]; a further one touches one line of [`protocol::ALL`].
 
 mod client_time;
+pub mod countly;
 mod draft;
 mod json;
 mod json_marks;

@@ -95,25 +95,14 @@ impl Protocol for Matomo {
 
 /// Adds what a hit says.
 ///
-/// - `head_key`: the write key that the request's head names, if it does. A hit's `idsite` is then but the site's id.
+/// - `head_key`: the write key that the request's head names, if it does.
 fn add(understood: &mut Understood, index: usize, head_key: Option<&str>, hit: &str) {
     let hit = without_token(hit);
     let raw = hit.as_bytes();
     let item = match Params::of_form(raw) {
         Ok(mut params) => {
-            if let Some(site) = params.get("idsite") {
-                match (head_key, understood.write_key.as_deref()) {
-                    (Some(key), _) if key != site => {}
-                    (None, Some(key)) if key != site => {
-                        understood.own_keys.push((index, site.to_owned()));
-                        params.drop("idsite");
-                    }
-                    (None, None) => {
-                        understood.write_key = Some(site.to_owned());
-                        params.drop("idsite");
-                    }
-                    (Some(_), _) | (None, Some(_)) => params.drop("idsite"),
-                }
+            if let Some(key) = params.take_key("idsite", head_key, &mut understood.write_key) {
+                understood.own_keys.push((index, key));
             }
             hit::understand(params, index, raw)
         }

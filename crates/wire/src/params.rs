@@ -49,6 +49,21 @@ impl<'a> Params<'a> {
         within(|| "count of parameters".to_owned(), self.0.len(), "parameters", PROPERTIES_MAX)
     }
 
+    /// Sets a parameter.
+    pub(crate) fn set(&mut self, name: &'static str, value: String) {
+        self.drop(name);
+        self.0.push((Cow::Borrowed(name), Cow::Owned(value)));
+    }
+
+    /// Takes these parameters over from `outer` where they are absent here.
+    pub(crate) fn inherit(&mut self, outer: &Params<'_>, names: &[&'static str]) {
+        for name in names {
+            if let (None, Some(value)) = (self.get(name), outer.get(name)) {
+                self.set(name, value.to_owned());
+            }
+        }
+    }
+
     /// A value that is not empty, left in its place.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(other, _)| other == name)?;
@@ -88,6 +103,29 @@ impl<'a> Params<'a> {
             self.drop(name);
         }
         is
+    }
+
+    /// Takes out the parameter that is this protocol's write key; returns it where it is another than the request's.
+    ///
+    /// - `head_key`: the write key that the request's head names, if it does. Another one here is then but the name of a
+    ///   site or an app, and stays.
+    /// - `first`: the first key that the body names, which is the request's if the head names none.
+    pub(crate) fn take_key(
+        &mut self,
+        name: &str,
+        head_key: Option<&str>,
+        first: &mut Option<String>,
+    ) -> Option<String> {
+        let own = self.get(name)?;
+        if head_key.is_some_and(|key| key != own) {
+            return None;
+        }
+        let own = self.take_text(name);
+        if head_key.is_some() {
+            return None;
+        }
+        let first = first.get_or_insert_with(|| own.clone());
+        (*first != own).then_some(own)
     }
 
     /// Drops a parameter.
@@ -149,6 +187,23 @@ mod tests {
         let expected =
             r#"{"x":9007199254740993,"x":-1.50,"x":"007","x":"1e","x":[1,"ü"],"x":"{\"a\":1","x":"true","x":""}"#;
         assert_eq!(object.finish(), expected);
+    }
+
+    #[test]
+    fn a_key_is_the_requests_another_or_the_name_of_a_site() {
+        let key = |head_key: Option<&str>, first: &mut Option<String>| {
+            let mut params = Params::of_form(b"k=b").expect("few");
+            (params.take_key("k", head_key, first), params.get("k").is_some())
+        };
+        let mut first = None;
+        assert_eq!(key(None, &mut first), (None, false));
+        assert_eq!(first.as_deref(), Some("b"));
+        assert_eq!(key(None, &mut first), (None, false));
+        assert_eq!(key(None, &mut Some("a".into())), (Some("b".into()), false));
+        let mut first = None;
+        assert_eq!(key(Some("b"), &mut first), (None, false));
+        assert_eq!(key(Some("h"), &mut first), (None, true));
+        assert_eq!(first, None);
     }
 
     #[test]

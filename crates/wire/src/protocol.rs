@@ -12,8 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use crate::{Rejection, Understood};
 
 /// Every protocol that is understood. Where several claim a path, the first that recognises the request has it.
-pub static ALL: &[&dyn Protocol] =
-    &[&crate::segment::Segment, &crate::pixel::Pixel, &crate::snowplow::Snowplow, &crate::matomo::Matomo];
+pub static ALL: &[&dyn Protocol] = &[
+    &crate::segment::Segment,
+    &crate::pixel::Pixel,
+    &crate::snowplow::Snowplow,
+    &crate::matomo::Matomo,
+    &crate::countly::Countly,
+];
 
 /// The protocols that may have a request with this head, in their order.
 pub fn claimants<'h, 'a>(head: &'h Head<'a>) -> impl Iterator<Item = &'static dyn Protocol> + use<'h, 'a> {

@@ -90,7 +90,7 @@ impl Protocol for Snowplow {
         let items = json::list(data.get(), request.items_max);
         let items = items.ok_or(Rejection::Malformed { what: "`data`".into(), expected: "a list of events" })?;
         within(|| "payload".to_owned(), items.len(), "events", request.items_max)?;
-        let has_key = self.write_key(&request.head).is_some();
+        let head_key = self.write_key(&request.head);
         for (index, raw) in items.into_iter().enumerate() {
             let content = raw.get().as_bytes();
             let reject = |reason| Item::Rejected { reason, content: content.to_vec() };
@@ -101,9 +101,8 @@ impl Protocol for Snowplow {
             }
             let item = match Params::of_members(&Members::of(raw)) {
                 Ok(mut params) => {
-                    // Where the head names a key, the app id is but an app id.
-                    if !has_key {
-                        own_key(&mut understood, index, params.take("aid"));
+                    if let Some(key) = params.take_key("aid", head_key.as_deref(), &mut understood.write_key) {
+                        understood.own_keys.push((index, key));
                     }
                     event::understand(params, index, &sender, content)
                 }
@@ -176,13 +175,4 @@ fn is_own_path(head: &Head<'_>) -> bool {
         && version.is_some_and(|version| !version.is_empty())
         && segments.next().is_none()
         && !ALL.iter().any(|other| other.name() != Snowplow.name() && other.claims(head))
-}
-
-fn own_key(understood: &mut Understood, index: usize, aid: Option<Cow<'_, str>>) {
-    let Some(aid) = aid else { return };
-    match &understood.write_key {
-        None => understood.write_key = Some(aid.into_owned()),
-        Some(key) if *key == aid => {}
-        Some(_) => understood.own_keys.push((index, aid.into_owned())),
-    }
 }

@@ -2,6 +2,7 @@
 //! exactly once, with the right name, ids, time and properties, and is answered as its tracker expects.
 
 mod capture;
+mod countly;
 mod matomo;
 mod segment;
 mod snowplow;
