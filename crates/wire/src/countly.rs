@@ -18,7 +18,7 @@ mod tests;
 use std::borrow::Cow;
 
 use crate::draft::within;
-use crate::json::{self, Members};
+use crate::json;
 use crate::params::Params;
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, json_text, plain_answer};
 use crate::{Item, Rejection, Understood, json_marks};
@@ -59,11 +59,8 @@ impl Protocol for Countly {
         let body = json::body_text(request.body);
         let form =
             [request.head.query, &body].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("&");
-        let mut params = if body.starts_with('{') {
-            Params::of_members(&json::object(&body).map_err(|error| json::not_json(&error))?)?
-        } else {
-            Params::of_form(form.as_bytes())?
-        };
+        let mut params =
+            if body.starts_with('{') { Params::of_object(&body)? } else { Params::of_form(form.as_bytes())? };
         if request.head.path == ONE {
             add(&mut understood, params, form.as_bytes(), head_key.as_deref(), request.items_max)?;
             return Ok(understood);
@@ -79,13 +76,12 @@ impl Protocol for Countly {
         within(|| "bulk".to_owned(), requests.len(), "requests", request.items_max)?;
         for raw in requests {
             let reject = |reason| Item::Rejected { reason, content: raw.clone().into_bytes() };
-            let members = json::object::<Members<'_>>(&raw).ok().filter(|_| raw.starts_with('{'));
-            let Some(members) = members else {
+            if !raw.starts_with('{') {
                 let what = "item of `requests`".into();
                 understood.items.push(reject(Rejection::Malformed { what, expected: "a JSON object" }));
                 continue;
-            };
-            match Params::of_members(&members) {
+            }
+            match Params::of_object(&raw) {
                 Ok(mut own) => {
                     own.inherit(&params, &["app_key", "device_id", "t"]);
                     add(&mut understood, own, raw.as_bytes(), head_key.as_deref(), request.items_max)?;

@@ -15,10 +15,12 @@ mod tests;
 
 use std::borrow::Cow;
 
+use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
+use trackway_domain::limits::EVENT_BYTES_MAX;
 
 use crate::draft::within;
-use crate::json::{self, Members};
+use crate::json::{self, Object};
 use crate::params::Params;
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, json_text, plain_answer};
 use crate::{Item, Rejection, Understood, pixel};
@@ -55,9 +57,9 @@ impl Protocol for Matomo {
             add(&mut understood, 0, head_key.as_deref(), &hit.join("&"));
             return Ok(understood);
         }
-        let members: Members<'_> = json::object(&body).map_err(|error| json::not_json(&error))?;
+        let many: Many<'_> = json::object(&body).map_err(|error| json::not_json(&error))?;
         let hint = "Send a list of hits in it, each as a query";
-        let requests = members.get("requests").ok_or(Rejection::Missing { field: "requests", hint })?;
+        let requests = many.requests.ok_or(Rejection::Missing { field: "requests", hint })?;
         let requests = json::list(requests.get(), request.items_max);
         let requests =
             requests.ok_or(Rejection::Malformed { what: "`requests`".into(), expected: "a list of hits" })?;
@@ -99,27 +101,39 @@ impl Protocol for Matomo {
 fn add(understood: &mut Understood, index: usize, head_key: Option<&str>, hit: &str) {
     let hit = without_token(hit);
     let raw = hit.as_bytes();
-    let item = match Params::of_form(raw) {
-        Ok(mut params) => {
-            if let Some(key) = params.take_key("idsite", head_key, &mut understood.write_key) {
-                understood.own_keys.push((index, key));
-            }
-            hit::understand(params, index, raw)
+    let params = within(|| "hit".to_owned(), raw.len(), "bytes", EVENT_BYTES_MAX).and_then(|()| Params::of_form(raw));
+    let item = params.map(|mut params| {
+        if let Some(key) = params.take_key("idsite", head_key, &mut understood.write_key) {
+            understood.own_keys.push((index, key));
         }
-        Err(reason) => Item::Rejected { reason, content: raw.to_vec() },
-    };
-    understood.items.push(item);
+        hit::understand(params, index, raw)
+    });
+    understood.items.push(item.unwrap_or_else(|reason| Item::Rejected { reason, content: raw.to_vec() }));
+}
+
+/// The body of many hits.
+#[derive(Default)]
+struct Many<'a> {
+    requests: Option<&'a RawValue>,
+}
+
+impl<'a> Object<'a> for Many<'a> {
+    fn member<A: MapAccess<'a>>(&mut self, name: Cow<'a, str>, map: &mut A) -> Result<(), A::Error> {
+        match &*name {
+            "requests" => self.requests = Some(map.next_value()?),
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
 }
 
 /// One of many hits as a query: it comes as one, as an address with one, or as an object.
 fn query_of(raw: &RawValue) -> Cow<'_, str> {
     if raw.get().starts_with('{') {
-        let members = Members::of(raw);
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in members.iter().filter(|(_, value)| value.get() != "null") {
-            query.append_pair(name, &json::text(value).unwrap_or(Cow::Borrowed(value.get())));
-        }
-        return Cow::Owned(query.finish());
+        // Parameters that are too many stay as they are, and are rejected as no hit.
+        return Params::of_object(raw.get()).map_or(Cow::Borrowed(raw.get()), |params| {
+            Cow::Owned(form_urlencoded::Serializer::new(String::new()).extend_pairs(params.iter()).finish())
+        });
     }
     let cut = |text: &str| text.find('?').map_or(0, |at| at + 1);
     match json::text(raw) {

@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 
+use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 use trackway_domain::limits::PROPERTIES_MAX;
 
 use crate::draft::within;
-use crate::json::{self, Members, ObjectText};
+use crate::json::{self, Object, ObjectText};
 use crate::{Rejection, client_time};
 
 /// Parameters in their order. Of one name the last counts, as in browsers and PHP.
@@ -22,30 +23,31 @@ impl<'a> Params<'a> {
     pub(crate) fn of_form(form: &'a [u8]) -> Result<Self, Rejection> {
         let mut params = Self::default();
         for (name, value) in form_urlencoded::parse(form) {
-            params.push(name, value)?;
+            params.push(name, value);
+            params.are_few()?;
         }
         Ok(params)
     }
 
-    /// Those of an object: text and numbers as they stand, other values as their JSON.
+    /// Those of an object: text and numbers as they stand, other values as their JSON. Whatever is no object has none.
     ///
     /// # Errors
-    /// If there are more than properties may have keys.
-    pub(crate) fn of_members(members: &Members<'a>) -> Result<Self, Rejection> {
-        let mut params = Self::default();
-        for (name, value) in members.iter().filter(|(_, value)| value.get() != "null") {
-            let value = json::text(value).unwrap_or(Cow::Borrowed(value.get()));
-            params.push(Cow::Owned(name.to_owned()), value)?;
-        }
+    /// If it is no JSON, or there are more than properties may have keys.
+    pub(crate) fn of_object(text: &'a str) -> Result<Self, Rejection> {
+        let params: Self = json::object(text).map_err(|error| json::not_json(&error))?;
+        params.are_few()?;
         Ok(params)
     }
 
     /// Adds one; an empty value says nothing, but takes the place of an earlier one.
-    fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Rejection> {
+    fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
         match self.0.iter_mut().find(|(other, _)| *other == name) {
             Some((_, other)) => *other = value,
             None => self.0.push((name, value)),
         }
+    }
+
+    fn are_few(&self) -> Result<(), Rejection> {
         within(|| "count of parameters".to_owned(), self.0.len(), "parameters", PROPERTIES_MAX)
     }
 
@@ -146,6 +148,20 @@ impl<'a> Params<'a> {
     }
 }
 
+impl<'a> Object<'a> for Params<'a> {
+    fn member<A: MapAccess<'a>>(&mut self, name: Cow<'a, str>, map: &mut A) -> Result<(), A::Error> {
+        // One too many is enough to be refused by.
+        if self.are_few().is_err() {
+            return map.next_value::<IgnoredAny>().map(|_| ());
+        }
+        let value: &RawValue = map.next_value()?;
+        if value.get() != "null" {
+            self.push(name, json::text(value).unwrap_or(Cow::Borrowed(value.get())));
+        }
+        Ok(())
+    }
+}
+
 impl ObjectText {
     /// Adds a member that came as text and means a number or JSON, as that if it is; else as text.
     pub(crate) fn value(&mut self, name: &str, text: &str) {
@@ -175,6 +191,9 @@ mod tests {
     fn more_parameters_than_properties_may_have_are_refused() {
         let form: String = (0..1025).map(|n| format!("{n}=&")).collect();
         let refusal = Params::of_form(form.as_bytes()).expect_err("too many").to_string();
+        assert_eq!(refusal, "count of parameters is 1 025 parameters, limit is 1 024");
+        let members: Vec<_> = (0..9999).map(|n| format!("\"{n}\":1")).collect();
+        let refusal = Params::of_object(&format!("{{{}}}", members.join(","))).expect_err("too many").to_string();
         assert_eq!(refusal, "count of parameters is 1 025 parameters, limit is 1 024");
     }
 

@@ -19,8 +19,12 @@ mod tests;
 
 use std::borrow::Cow;
 
+use serde::de::{IgnoredAny, MapAccess};
+use serde_json::value::RawValue;
+use trackway_domain::limits::EVENT_BYTES_MAX;
+
 use crate::draft::within;
-use crate::json::{self, Members};
+use crate::json::{self, Object};
 use crate::params::Params;
 use crate::protocol::{ALL, Answer, Head, Method, Protocol, Request, Verdict, plain_answer};
 use crate::{Item, Rejection, Understood, json_marks, pixel};
@@ -61,54 +65,42 @@ impl Protocol for Snowplow {
         let mut understood = Understood { anonymous: is_anonymous(&request.head), ..Understood::default() };
         if request.head.method == Method::Get {
             let query = request.head.query.as_bytes();
-            let item = match Params::of_form(query) {
-                Ok(mut params) => {
-                    params.drop("aid");
-                    event::understand(params, 0, &sender, query)
-                }
-                Err(reason) => Item::Rejected { reason, content: query.to_vec() },
-            };
-            understood.items.push(item);
+            let params = within(|| "event".to_owned(), query.len(), "bytes", EVENT_BYTES_MAX);
+            let item = params.and_then(|()| Params::of_form(query)).map(|mut params| {
+                params.drop("aid");
+                event::understand(params, 0, &sender, query)
+            });
+            understood.items.push(item.unwrap_or_else(|reason| Item::Rejected { reason, content: query.to_vec() }));
             return Ok(understood);
         }
         let text = json::body_text(request.body);
         let repaired;
-        let members: Members<'_> = match json::object(&text) {
-            Ok(members) => members,
+        let payload: Payload<'_> = match json::object(&text) {
+            Ok(payload) => payload,
             Err(error) => {
                 repaired = json_marks::without_nan(&text).ok_or_else(|| json::not_json(&error))?;
                 json::object(&repaired).map_err(|error| json::not_json(&error))?
             }
         };
-        let is_payload = members.text("schema").is_some_and(|schema| schema.starts_with(PAYLOAD));
+        let is_payload = payload.schema.and_then(json::text).is_some_and(|schema| schema.starts_with(PAYLOAD));
         if request.head.path != POST_PATH && !is_payload {
             let what = "body at a path of no known tracker".into();
             return Err(Rejection::Malformed { what, expected: "Snowplow's payload_data" });
         }
-        let data =
-            members.get("data").ok_or(Rejection::Missing { field: "data", hint: "Send a list of events in it" })?;
+        let data = payload.data.ok_or(Rejection::Missing { field: "data", hint: "Send a list of events in it" })?;
         let items = json::list(data.get(), request.items_max);
         let items = items.ok_or(Rejection::Malformed { what: "`data`".into(), expected: "a list of events" })?;
         within(|| "payload".to_owned(), items.len(), "events", request.items_max)?;
         let head_key = self.write_key(&request.head);
         for (index, raw) in items.into_iter().enumerate() {
-            let content = raw.get().as_bytes();
-            let reject = |reason| Item::Rejected { reason, content: content.to_vec() };
-            if !raw.get().starts_with('{') {
-                let what = "item of the payload".into();
-                understood.items.push(reject(Rejection::Malformed { what, expected: "a JSON object" }));
-                continue;
-            }
-            let item = match Params::of_members(&Members::of(raw)) {
-                Ok(mut params) => {
-                    if let Some(key) = params.take_key("aid", head_key.as_deref(), &mut understood.write_key) {
-                        understood.own_keys.push((index, key));
-                    }
-                    event::understand(params, index, &sender, content)
+            let item = params_of(raw).map(|mut params| {
+                if let Some(key) = params.take_key("aid", head_key.as_deref(), &mut understood.write_key) {
+                    understood.own_keys.push((index, key));
                 }
-                Err(reason) => reject(reason),
-            };
-            understood.items.push(item);
+                event::understand(params, index, &sender, raw.get().as_bytes())
+            });
+            let content = || raw.get().as_bytes().to_vec();
+            understood.items.push(item.unwrap_or_else(|reason| Item::Rejected { reason, content: content() }));
         }
         Ok(understood)
     }
@@ -137,6 +129,32 @@ impl Protocol for Snowplow {
             (Verdict::Taken(_) | Verdict::Refused(_), _) => answer,
         }
     }
+}
+
+/// The body of a POST.
+#[derive(Default)]
+struct Payload<'a> {
+    schema: Option<&'a RawValue>,
+    data: Option<&'a RawValue>,
+}
+
+impl<'a> Object<'a> for Payload<'a> {
+    fn member<A: MapAccess<'a>>(&mut self, name: Cow<'a, str>, map: &mut A) -> Result<(), A::Error> {
+        match &*name {
+            "schema" => self.schema = Some(map.next_value()?),
+            "data" => self.data = Some(map.next_value()?),
+            _ => drop(map.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
+}
+
+fn params_of(item: &RawValue) -> Result<Params<'_>, Rejection> {
+    if !item.get().starts_with('{') {
+        return Err(Rejection::Malformed { what: "item of the payload".into(), expected: "a JSON object" });
+    }
+    within(|| "event".to_owned(), item.get().len(), "bytes", EVENT_BYTES_MAX)?;
+    Params::of_object(item.get())
 }
 
 /// Who sent a request, by its head.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use trackway_domain::event::{Campaign, Consent, Context, EventKind};
+use trackway_domain::limits::EVENT_BYTES_MAX;
 use trackway_domain::revenue::Revenue;
 
 use super::with_json;
@@ -54,13 +55,13 @@ pub(super) fn understand(
         items.push(sender.session(name, &flag, items.len()));
     }
     if let Some(details) = details {
-        items.push(sender.details(&details, items.len()));
+        items.push(if_it_fits(&details, || sender.details(&details, items.len())));
     }
     if let Some(text) = events {
         let read = |text: &str| {
             let list = json::list(text, items_max)?;
             let count = list.len();
-            let item = |(at, raw): (usize, &RawValue)| sender.event(raw, items.len() + at);
+            let item = |(at, raw): (usize, &RawValue)| if_it_fits(raw.get(), || sender.event(raw, items.len() + at));
             Some((count, list.into_iter().take(items_max).enumerate().map(item).collect::<Vec<_>>()))
         };
         match with_json(&text, read) {
@@ -76,7 +77,7 @@ pub(super) fn understand(
     }
     for (name, value) in others {
         if let Some(value) = value {
-            items.push(sender.other(name, &value, items.len()));
+            items.push(if_it_fits(&value, || sender.other(name, &value, items.len())));
         }
     }
     for (name, value) in [duration, end] {
@@ -89,6 +90,14 @@ pub(super) fn understand(
         items.push(Item::Nothing);
     }
     Ok(())
+}
+
+/// An item, unless its text is too long to be taken apart at all.
+fn if_it_fits(text: &str, item: impl FnOnce() -> Item) -> Item {
+    match within(|| "event".to_owned(), text.len(), "bytes", EVENT_BYTES_MAX) {
+        Ok(()) => item(),
+        Err(reason) => Item::Rejected { reason, content: text.as_bytes().to_vec() },
+    }
 }
 
 /// Who sent a request, and what all of its items share.
@@ -147,11 +156,8 @@ impl<'a> Sender<'a> {
         what: (&str, &str, usize),
     ) -> Item {
         properties.nested("$context", |out| {
-            own.write(out);
-            self.rest
-                .iter()
-                .filter(|(name, _)| own.get(name).is_none())
-                .for_each(|(name, value)| out.value(name, value));
+            self.rest.iter().for_each(|(name, value)| out.value(name, value));
+            out.nested("$event", |out| own.write(out));
         });
         draft.properties = properties.finish();
         // Neither the SDK's count of waiting requests nor its check sum, which a repetition has anew.

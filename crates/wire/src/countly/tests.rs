@@ -90,7 +90,7 @@ fn an_event_keeps_its_segmentation_and_numbers() {
         (&*event.name, event.id.as_deref(), event.client_time_ms),
         ("Käse", Some("i1"), Some(1_795_361_100_913))
     );
-    let expected = r#"{"big":9007199254740993,"none":null,"dur":"own","count":1,"sum":129.90,"$context":{"dur":3,"cvid":"v","hour":16}}"#;
+    let expected = r#"{"big":9007199254740993,"none":null,"dur":"own","count":1,"sum":129.90,"$context":{"$event":{"dur":3,"cvid":"v","hour":16}}}"#;
     assert_eq!(event.properties, expected);
     assert_eq!(event.revenue, None, "a sum may be of anything");
     let paid = check(&[("events", r#"[{"key":"purchase","sum":39.98,"segmentation":{"currency":"EUR"}}]"#)]);
@@ -221,7 +221,7 @@ fn many_requests_come_at_once_and_one_bad_one_stays_alone() {
         {"app_key":"l","device_id":"b","events":"[{\"key\":\"x\"},{\"key\":\"y\"}]"},{"events":[{"key":"z","sum":NaN}]}]"#;
     let query = encoded(&[("device_id", "outer"), ("requests", requests)]);
     for (method, target, body) in
-        [(Method::Get, format!("/i/bulk?{query}"), String::new()), (Method::Post, "/i/bulk".to_owned(), query.clone())]
+        [(Method::Get, format!("/i/bulk?{query}"), String::new()), (Method::Post, "/i/bulk".to_owned(), query)]
     {
         let understood = parse(method, &target, &body).expect("requests");
         assert_eq!(understood.write_key.as_deref(), Some("k"));

@@ -1,5 +1,7 @@
 //! One hit: what happened shows by which parameters it has.
 
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 use trackway_domain::event::EventKind;
 use trackway_domain::revenue::Revenue;
@@ -175,7 +177,10 @@ fn custom_variables(params: &mut Params<'_>, code: &str, out: &mut ObjectText) {
         [name, value] => Some((json::text(name)?.into_owned(), value.get().to_owned())),
         _ => None,
     };
-    let Some(variables) = slots.iter().map(|(_, slot)| variable(slot)).collect::<Option<Vec<_>>>() else { return };
+    // By name: of two slots with one name the last counts.
+    let Some(variables) = slots.iter().map(|(_, slot)| variable(slot)).collect::<Option<BTreeMap<_, _>>>() else {
+        return;
+    };
     params.drop(code);
     out.nested("custom_variables", |out| variables.iter().for_each(|(name, value)| out.raw(name, value)));
 }
