@@ -8,8 +8,8 @@
 //! - An id that the app itself has set (`t=0`) is a user, one of the SDK's making a device.
 //!
 //! # Source
-//! <https://support.count.ly/hc/en-us/articles/9290669873305>, the sources of countly-sdk-web 26.1 and countly-sdk-nodejs
-//! 24.10, and captured requests (`tests/captures/countly`).
+//! <https://support.count.ly/hc/en-us/articles/360037753291-SDK-development-guide>, the sources of countly-sdk-web 26.1 and
+//! countly-sdk-nodejs 24.10, and captured requests (`tests/captures/countly`).
 
 mod event;
 #[cfg(test)]

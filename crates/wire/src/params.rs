@@ -163,12 +163,19 @@ impl<'a> Object<'a> for Params<'a> {
 }
 
 impl ObjectText {
-    /// Adds a member that came as text and means a number or JSON, as that if it is; else as text.
-    pub(crate) fn value(&mut self, name: &str, text: &str) {
-        // A number in JSON's own spelling keeps its digits; what looks like one and is none (`007`) is text.
-        let starts = text.bytes().next().is_some_and(|b| b == b'-' || b.is_ascii_digit() || b == b'{' || b == b'[');
+    /// Adds a member that came as text and means a number; what is none (`007`, `1e`) is text.
+    pub(crate) fn number(&mut self, name: &str, text: &str) {
+        self.spelled(name, text, |first| first == b'-' || first.is_ascii_digit());
+    }
+
+    /// Adds a member that came as text, as the object or list that it may spell.
+    pub(crate) fn structure(&mut self, name: &str, text: &str) {
+        self.spelled(name, text, |first| first == b'{' || first == b'[');
+    }
+
+    fn spelled(&mut self, name: &str, text: &str, is_start: impl Fn(u8) -> bool) {
         match serde_json::from_str::<&RawValue>(text) {
-            Ok(value) if starts => self.raw(name, value.get()),
+            Ok(value) if text.bytes().next().is_some_and(is_start) => self.raw(name, value.get()),
             Ok(_) | Err(_) => self.text(name, text),
         }
     }
@@ -198,14 +205,18 @@ mod tests {
     }
 
     #[test]
-    fn text_becomes_the_number_or_the_json_that_it_spells() {
+    fn text_becomes_the_number_or_the_structure_that_it_spells() {
         let mut object = ObjectText::from("{}", 0);
-        for text in ["9007199254740993", "-1.50", "007", "1e", "[1,\"ü\"]", "{\"a\":1", "true", ""] {
-            object.value("x", text);
+        for text in ["9007199254740993", "-1.50", "007", "1e", "[1]", "true", ""] {
+            object.number("x", text);
         }
-        let expected =
-            r#"{"x":9007199254740993,"x":-1.50,"x":"007","x":"1e","x":[1,"ü"],"x":"{\"a\":1","x":"true","x":""}"#;
+        let expected = r#"{"x":9007199254740993,"x":-1.50,"x":"007","x":"1e","x":"[1]","x":"true","x":""}"#;
         assert_eq!(object.finish(), expected);
+        let mut object = ObjectText::from("{}", 0);
+        for text in ["[1,\"ü\"]", "{\"a\":1", "{\"a\":1}", "7", "\"x\""] {
+            object.structure("x", text);
+        }
+        assert_eq!(object.finish(), r#"{"x":[1,"ü"],"x":"{\"a\":1","x":{"a":1},"x":"7","x":"\"x\""}"#);
     }
 
     #[test]

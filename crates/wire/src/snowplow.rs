@@ -9,8 +9,8 @@
 //!   itself names none. With `SP-Anonymous` there is neither cookie nor address.
 //!
 //! # Source
-//! <https://docs.snowplow.io/docs/events/going-deeper/http-headers/>, the tracker protocol described beside it, and captured
-//! requests (`tests/captures/snowplow`).
+//! <https://docs.snowplow.io/docs/events/going-deeper/event-parameters>, the sources of the browser tracker 4.10 and the
+//! Python tracker 1.1 (which answers are final), and captured requests (`tests/captures/snowplow`).
 
 mod event;
 mod self_describing;
@@ -62,7 +62,7 @@ impl Protocol for Snowplow {
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
         let sender = Sender::of(&request.head);
-        let mut understood = Understood { anonymous: is_anonymous(&request.head), ..Understood::default() };
+        let mut understood = Understood { anonymous: sender.is_anonymous(), ..Understood::default() };
         if request.head.method == Method::Get {
             let query = request.head.query.as_bytes();
             let params = within(|| "event".to_owned(), query.len(), "bytes", EVENT_BYTES_MAX);
@@ -122,7 +122,7 @@ impl Protocol for Snowplow {
                 answer
             }
         };
-        match (verdict, Sender::of(head).network_id) {
+        match (verdict, Sender::of(head).network_id()) {
             (Verdict::Taken(_), Some(id)) => {
                 answer.with("set-cookie", format!("sp={id}; Max-Age=31536000; Path=/; SameSite=None; Secure"))
             }
@@ -158,28 +158,44 @@ fn params_of(item: &RawValue) -> Result<Params<'_>, Rejection> {
 }
 
 /// Who sent a request, by its head.
-struct Sender<'a> {
-    /// The id in the cookie `sp`, else the one that is about to be set.
-    network_id: Option<&'a str>,
-    /// Whether the browser brought it: only then it is known from before.
-    is_known: bool,
+enum Sender<'a> {
+    /// Somebody who asks not to be known.
+    Anonymous,
+    /// A browser with the id in its cookie `sp`.
+    Known(&'a str),
+    /// One without, and the id that it gets.
+    New(&'a str),
 }
 
 impl<'a> Sender<'a> {
     fn of(head: &Head<'a>) -> Self {
-        if is_anonymous(head) {
-            return Self { network_id: None, is_known: false };
+        if head.header("sp-anonymous").is_some() {
+            return Self::Anonymous;
         }
         // It goes into a header of ours, so it must look like an id of ours.
         let is_id =
             |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let known = head.cookie("sp").filter(is_id);
-        Self { network_id: known.or_else(|| Some((head.fresh_id)())), is_known: known.is_some() }
+        head.cookie("sp").filter(is_id).map_or_else(|| Self::New((head.fresh_id)()), Self::Known)
     }
-}
 
-fn is_anonymous(head: &Head<'_>) -> bool {
-    head.header("sp-anonymous").is_some()
+    fn is_anonymous(&self) -> bool {
+        matches!(self, Self::Anonymous)
+    }
+
+    /// The browser's id, if it is known from before: a new one may never come back.
+    fn known_id(&self) -> Option<&'a str> {
+        match self {
+            Self::Known(id) => Some(id),
+            Self::New(_) | Self::Anonymous => None,
+        }
+    }
+
+    fn network_id(&self) -> Option<&'a str> {
+        match self {
+            Self::Known(id) | Self::New(id) => Some(id),
+            Self::Anonymous => None,
+        }
+    }
 }
 
 /// Whether a site may have chosen this path for its trackers: two segments, vendor and version, that no other protocol

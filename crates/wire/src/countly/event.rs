@@ -156,7 +156,7 @@ impl<'a> Sender<'a> {
         what: (&str, &str, usize),
     ) -> Item {
         properties.nested("$context", |out| {
-            self.rest.iter().for_each(|(name, value)| out.value(name, value));
+            self.rest.iter().for_each(|(name, value)| out.structure(name, value));
             out.nested("$event", |out| own.write(out));
         });
         draft.properties = properties.finish();
@@ -172,7 +172,7 @@ impl<'a> Sender<'a> {
         name.clone_into(&mut draft.name);
         let mut properties = ObjectText::from("{}", 32);
         if name == "session_duration" {
-            properties.value("duration", value);
+            properties.number("duration", value);
         }
         self.finish(draft, properties, &Members::default(), (name, value, index))
     }

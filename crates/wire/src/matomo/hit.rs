@@ -32,6 +32,9 @@ const OUTLINK: [(&str, &str); 1] = [("link", "url")];
 const CONTENT: [(&str, &str); 4] =
     [("c_n", "content_name"), ("c_p", "content_piece"), ("c_t", "content_target"), ("c_i", "interaction")];
 
+/// Parameters that are numbers; all others are text, even if they look like numbers.
+const NUMBERS: [&str; 9] = ["revenue", "ec_st", "ec_tx", "ec_sh", "ec_dt", "e_v", "idgoal", "search_count", "_pkp"];
+
 /// Understands a hit.
 ///
 /// - `raw`: the bytes it was read from.
@@ -88,8 +91,10 @@ fn draft(mut params: Params<'_>, index: usize, bytes: usize) -> Result<Draft, Re
         draft.revenue = params.get("revenue").and_then(|amount| Revenue::parse(amount, ""));
     }
     for (code, name) in own {
-        if let Some(value) = params.take(code) {
-            properties.value(name, &value);
+        match params.take(code) {
+            Some(value) if NUMBERS.contains(code) => properties.number(name, &value),
+            Some(value) => properties.text(name, &value),
+            None => {}
         }
     }
     params.take_if("idgoal", "0");
@@ -124,7 +129,7 @@ fn draft(mut params: Params<'_>, index: usize, bytes: usize) -> Result<Draft, Re
     "matomo".clone_into(&mut context.library);
     properties.nested("$context", |out| {
         custom_variables(&mut params, "_cvar", out);
-        params.iter().for_each(|(name, value)| out.value(name, value));
+        params.iter().for_each(|(name, value)| out.structure(name, value));
     });
     draft.properties = properties.finish();
     Ok(draft)
@@ -151,7 +156,7 @@ fn product(params: &mut Params<'_>) -> Option<String> {
         let Some(value) = params.take(code) else { continue };
         match serde_json::from_str::<&RawValue>(&value) {
             Ok(list) if list.get().starts_with('[') => write_value(&mut product, name, list),
-            Ok(_) if code == "_pkp" => product.value(name, &value),
+            Ok(_) if NUMBERS.contains(&code) => product.number(name, &value),
             Ok(_) | Err(_) => product.text(name, &value),
         }
     }

@@ -36,7 +36,11 @@ fn draft(mut params: Params<'_>, index: usize, sender: &Sender<'_>) -> Result<Dr
         "pv" => draft.kind = EventKind::Page,
         "pp" => {
             "page_ping".clone_into(&mut draft.name);
-            write(&params.take_all(|name| name.starts_with("pp_")), &mut properties);
+            write(
+                &params.take_all(|name| name.starts_with("pp_")),
+                &["pp_mix", "pp_max", "pp_miy", "pp_may"],
+                &mut properties,
+            );
         }
         "se" => {
             draft.name = params.take_text("se_ac");
@@ -46,7 +50,7 @@ fn draft(mut params: Params<'_>, index: usize, sender: &Sender<'_>) -> Result<Dr
                 }
             }
             if let Some(value) = params.take("se_va") {
-                properties.value("value", &value);
+                properties.number("value", &value);
             }
         }
         "ue" => {
@@ -65,11 +69,11 @@ fn draft(mut params: Params<'_>, index: usize, sender: &Sender<'_>) -> Result<Dr
             "transaction".clone_into(&mut draft.name);
             let (total, currency) = (params.get("tr_tt").unwrap_or(""), params.get("tr_cu").unwrap_or(""));
             draft.revenue = Revenue::parse(total, currency);
-            write(&params.take_all(|name| name.starts_with("tr_")), &mut properties);
+            write(&params.take_all(|name| name.starts_with("tr_")), &["tr_tt", "tr_tx", "tr_sh"], &mut properties);
         }
         "ti" => {
             "transaction_item".clone_into(&mut draft.name);
-            write(&params.take_all(|name| name.starts_with("ti_")), &mut properties);
+            write(&params.take_all(|name| name.starts_with("ti_")), &["ti_pr", "ti_qu"], &mut properties);
         }
         // `ad` of old trackers, and whatever is still to come: nothing is lost.
         other => other.clone_into(&mut draft.name),
@@ -80,16 +84,16 @@ fn draft(mut params: Params<'_>, index: usize, sender: &Sender<'_>) -> Result<Dr
     // A session's entity is the only place where trackers for apps name their device.
     let session = entities.session();
     let device = params.take("duid").map(Into::into).or_else(|| session.text("userId").map(Into::into));
-    draft.device = device.or_else(|| sender.network_id.filter(|_| sender.is_known).map(str::to_owned));
+    draft.device = device.or_else(|| sender.known_id().map(str::to_owned));
     draft.user = params.take("uid").map(Into::into);
     if let Some(index) = session.text("eventIndex").and_then(|index| index.parse().ok()) {
         draft.sequence = index;
     }
     // The true time was set by hand and owes nothing to the client's clock; so it is not corrected by that.
-    let (device_time, sent) = (params.take_time("dtm"), params.take_time("stm"));
+    let sent = params.take_time("stm");
     match params.take_time("ttm") {
         Some(time) => draft.client_time_ms = Some(time),
-        None => (draft.client_time_ms, draft.sent_at_ms) = (device_time, sent),
+        None => (draft.client_time_ms, draft.sent_at_ms) = (params.take_time("dtm"), sent),
     }
     let context = &mut draft.context;
     context.url = params.take_text("url");
@@ -98,33 +102,40 @@ fn draft(mut params: Params<'_>, index: usize, sender: &Sender<'_>) -> Result<Dr
     context.user_agent = params.take_text("ua");
     context.locale = params.take_text("lang");
     context.screen = params.take_screen("res").unwrap_or_default();
-    context.ip = params.take_text("ip");
+    let ip = params.take_text("ip");
+    context.ip = if sender.is_anonymous() { String::new() } else { ip };
     context.session = params.take_text("sid");
     if context.session.is_empty() {
         context.session = session.text("sessionId").unwrap_or_default().into_owned();
     }
-    let version = params.take_text("tv");
-    (context.library, context.library_version) = match version.split_once('-') {
-        Some((language, version)) => (format!("snowplow-{language}"), version.to_owned()),
-        None => ("snowplow".to_owned(), version),
+    let tracker = params.take_text("tv");
+    let is_end = |(at, _): &(usize, &str)| tracker[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    (context.library, context.library_version) = match tracker.match_indices('-').find(is_end) {
+        Some((at, _)) => (format!("snowplow-{}", &tracker[..at]), tracker[at + 1..].to_owned()),
+        None => ("snowplow".to_owned(), tracker),
     };
 
     properties.nested("$context", |out| {
         // A tracker on a server may speak for a browser and know its network id.
         let named = params.take("tnuid").or_else(|| params.take("nuid"));
-        if let Some(id) = named.as_deref().or(sender.network_id) {
-            out.text("network_user_id", id);
+        if let Some(id) = sender.network_id() {
+            out.text("network_user_id", named.as_deref().unwrap_or(id));
         }
-        write(&params, out);
+        write(&params, &[], out);
         entities.write_others(out);
     });
     draft.properties = properties.finish();
     Ok(draft)
 }
 
-fn write(params: &Params<'_>, out: &mut ObjectText) {
+/// Writes parameters as the text that they are, but `numbers` as numbers.
+fn write(params: &Params<'_>, numbers: &[&str], out: &mut ObjectText) {
     for (name, value) in params.iter() {
-        out.value(name, value);
+        if numbers.contains(&name) {
+            out.number(name, value);
+        } else {
+            out.text(name, value);
+        }
     }
 }
 

@@ -106,9 +106,9 @@ fn a_structured_event_is_named_by_its_action() {
 
 #[test]
 fn old_orders_pings_and_screens_have_names_of_their_own() {
-    let order = check(&json!({"e": "tr", "duid": "d", "tr_id": "o1", "tr_tt": "12.50", "tr_cu": "eur"}));
+    let order = check(&json!({"e": "tr", "duid": "d", "tr_id": "7", "tr_tt": "12.50", "tr_cu": "eur"}));
     assert_eq!((&*order.name, &order.revenue), ("transaction", &Revenue::parse("12.5", "EUR")));
-    assert_eq!(properties(&order), json!({"tr_id": "o1", "tr_tt": 12.5, "tr_cu": "eur"}));
+    assert_eq!(properties(&order), json!({"tr_id": "7", "tr_tt": 12.5, "tr_cu": "eur"}));
     let item = check(&json!({"e": "ti", "duid": "d", "ti_id": "o1", "ti_qu": "2"}));
     assert_eq!((&*item.name, properties(&item)), ("transaction_item", json!({"ti_id": "o1", "ti_qu": 2})));
     let ping = check(&json!({"e": "pp", "duid": "d", "pp_mix": "0", "pp_may": "300"}));
@@ -147,6 +147,8 @@ fn a_true_time_is_not_corrected_by_the_clock_of_the_device() {
     // The Node tracker leaves `dtm` out then.
     let true_time = json!({"e": "pv", "duid": "d", "ttm": "1795169472345", "stm": "1795360763000"});
     assert_eq!(times(&true_time), (Some(1_795_169_472_345), None));
+    let both = check(&json!({"e": "pv", "duid": "d", "ttm": "1795169472345", "dtm": "1795360762645"}));
+    assert!(both.properties.contains(r#""dtm":"1795360762645""#), "{}", both.properties);
 }
 
 #[test]
@@ -171,8 +173,9 @@ fn the_visitor_is_who_the_tracker_names_then_the_session_then_the_cookie() {
 #[test]
 fn the_network_id_is_set_renewed_and_kept_unless_the_visitor_is_anonymous() {
     let context = |headers: &[(&str, &str)]| {
-        let understood = post(&json!([{"e": "pv", "duid": "d"}]), headers);
+        let understood = post(&json!([{"e": "pv", "duid": "d", "ip": "203.0.113.9"}]), headers);
         let event = event(understood.items.into_iter().next().expect("an item"));
+        assert_eq!(event.context.ip, if understood.anonymous { "" } else { "203.0.113.9" });
         let properties: Value = serde_json::from_str(&event.properties).expect("JSON");
         (properties["$context"]["network_user_id"].clone(), understood.anonymous)
     };
@@ -188,6 +191,14 @@ fn the_network_id_is_set_renewed_and_kept_unless_the_visitor_is_anonymous() {
     assert_eq!((context(&hostile), set(&hostile)), ((FRESH.into(), false), cookie(FRESH)));
     let anonymous = [("cookie", "sp=n-1"), ("sp-anonymous", "*")];
     assert_eq!((context(&anonymous), set(&anonymous)), ((Value::Null, true), None));
+}
+
+#[test]
+fn a_server_may_name_the_network_id_and_every_tracker_names_itself() {
+    let event = check(&json!({"e": "pv", "duid": "d", "tnuid": "n", "vid": "1", "tv": "node-js-4.0.0-beta.1"}));
+    assert!(event.properties.contains(r#""$context":{"network_user_id":"n","vid":"1"}"#), "{}", event.properties);
+    assert_eq!((&*event.context.library, &*event.context.library_version), ("snowplow-node-js", "4.0.0-beta.1"));
+    assert_eq!(check(&json!({"e": "pv", "duid": "d", "tv": "own-"})).context.library_version, "own-");
 }
 
 #[test]
@@ -265,6 +276,7 @@ fn a_get_without_an_event_id_is_known_by_its_query() {
     match item("/i?e=pv&aid=a&url=https%3A%2F%2Fx.example%2F%3Fq%3Dh%25C3%25A4").items.pop() {
         Some(Item::Event { event, content }) => {
             assert_eq!(event.context.url, "https://x.example/?q=h%C3%A4");
+            assert!(!event.properties.contains("aid"), "{}", event.properties);
             assert_eq!(content, b"e=pv&aid=a&url=https%3A%2F%2Fx.example%2F%3Fq%3Dh%25C3%25A4");
         }
         other => panic!("{other:?}"),
@@ -283,9 +295,10 @@ fn only_what_may_be_taken_later_is_sent_again() {
     let wholly = Tally { rejected: vec![(0, reason())], ..Tally::default() };
     assert!(FINAL.contains(&answer(Method::Post, &[], &Verdict::Taken(&wholly)).status));
     assert_eq!(answer(Method::Get, &[], &Verdict::Taken(&wholly)).status, 200);
-    for status in [400, 401, 403, 404, 413, 422] {
+    for (status, answered) in [(400, 400), (401, 401), (403, 403), (404, 400), (413, 400), (422, 422)] {
         let never = refused(status, None);
-        assert!(FINAL.contains(&answer(Method::Post, &[], &Verdict::Refused(&never)).status), "{status}");
+        assert_eq!(answer(Method::Post, &[], &Verdict::Refused(&never)).status, answered);
+        assert!(FINAL.contains(&answered));
         assert_eq!(answer(Method::Get, &[], &Verdict::Refused(&never)).status, 200);
     }
     for (method, status) in [(Method::Post, 429), (Method::Post, 503), (Method::Get, 503)] {

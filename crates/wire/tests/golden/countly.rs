@@ -147,7 +147,7 @@ fn a_page_view_says_where_it_was_and_what_the_browser_is() {
         assert!(context.user_agent.contains("Chrome/156"), "{name}");
         let begin = &story.events.iter().find(|arrived| arrived.event.name == "begin_session").expect("one").event;
         assert_eq!((&*begin.context.locale, begin.context.screen), ("de-DE", (1280, 720)));
-        let expected = json!({"$context": {"av": "1.2.3", "tz": 60, "metrics": {"_browser": "Chromium"}}});
+        let expected = json!({"$context": {"av": "1.2.3", "tz": "60", "metrics": {"_browser": "Chromium"}}});
         assert!(holds(&story::json(&begin.properties), &expected), "{}", begin.properties);
     }
 }

@@ -95,7 +95,7 @@ fn what_the_browser_says_beside_its_fields_is_kept() {
         let page = &story.events.iter().find(|arrived| arrived.event.kind == EventKind::Page).expect("a page").event;
         assert_eq!((&*page.context.title, page.context.screen), ("Startseite ü", (1280, 720)), "{name}");
         let expected = json!({"dimension1": "dim–1", "$context": {"custom_variables": {"tier": "gold ü"},
-            "uadata": {"platform": "Linux"}, "h": 16, "cookie": 1}});
+            "uadata": {"platform": "Linux"}, "h": "16", "cookie": "1"}});
         let properties = story::json(&page.properties);
         assert!(holds(&properties, &expected), "{name}: {properties}");
         assert!(properties["$context"]["pv_id"].as_str().is_some_and(|id| id.len() == 6), "{name}: {properties}");

@@ -120,7 +120,7 @@ fn what_the_browser_says_beside_its_fields_is_kept() {
             (page.context.session.is_empty(), context["network_user_id"].is_null()),
             (is_anonymous, is_anonymous)
         );
-        let expected = json!({"tna": "sp1", "p": "web", "tz": "Europe/Berlin", "cd": 24, "vp": "1280x720"});
+        let expected = json!({"tna": "sp1", "p": "web", "tz": "Europe/Berlin", "cd": "24", "vp": "1280x720"});
         assert!(holds(context, &expected), "{name}: {context}");
         let own = json!({"schema": "iglu:com.acme/page_context/jsonschema/1-0-0",
             "data": {"category": "Käse", "author": "山田"}});
