@@ -38,7 +38,8 @@ pub(super) fn understand(
     let details = params.take("user_details");
     let events = params.take("events");
     // In the order in which they happen when a request holds several.
-    let session = ["begin_session", "session_duration", "end_session"].map(|name| (name, params.take(name)));
+    let session = ["begin_session", "session_duration", "end_session"];
+    let session = session.map(|name| (name, params.take(name).filter(|value| value != "0")));
     let others = ["crash", "apm", "consent"].map(|name| (name, params.take(name)));
     let bytes = params.iter().map(|(name, value)| name.len() + value.len()).sum();
     if let Err(reason) = within(|| "what the request says of its sender".to_owned(), bytes, "bytes", SENDER_BYTES_MAX) {
