@@ -4,14 +4,17 @@
 //! A protocol is one file that implements [`protocol::Protocol`]; a further one touches one line of [`protocol::ALL`].
 
 mod client_time;
+pub mod countly;
 mod draft;
 mod jitsu;
 mod json;
 mod json_marks;
 mod json_union;
 pub mod log;
+pub mod matomo;
 mod mended;
 mod openpanel;
+mod params;
 pub mod pixel;
 mod plausible;
 mod posthog;
@@ -19,6 +22,7 @@ pub mod protocol;
 pub mod redact;
 pub mod rules;
 pub mod segment;
+pub mod snowplow;
 mod umami;
 
 use std::fmt::{self, Write as _};

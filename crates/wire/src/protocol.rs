@@ -20,6 +20,9 @@ pub static ALL: &[&dyn Protocol] = &[
     &crate::umami::Umami,
     &crate::openpanel::OpenPanel,
     &crate::jitsu::Jitsu,
+    &crate::snowplow::Snowplow,
+    &crate::matomo::Matomo,
+    &crate::countly::Countly,
 ];
 
 /// The protocols that may have a request with this head, in their order.

@@ -3,9 +3,13 @@
 
 mod arrivals;
 mod capture;
+mod countly;
 mod jitsu;
+mod matomo;
 mod openpanel;
 mod plausible;
 mod posthog;
 mod segment;
+mod snowplow;
+mod story;
 mod umami;
