@@ -1,46 +1,56 @@
-//! Items -> records: one per request and visitor, in the visitor's partition; rejections into their own topic.
+//! Items -> records: one per request and visitor, in the visitor's partition; what was rejected into its own topic.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::try_join;
-use trackway_domain::event::Event;
-use trackway_domain::id::{PersonKey, ProjectId, Visitor};
+use hyper::http::request::Parts;
+use trackway_domain::event::ReceivedEvent;
+use trackway_domain::id::{ProjectId, Visitor};
 use trackway_domain::stamp::stamp;
 use trackway_domain::time::ReceivedAt;
 use trackway_eventlog::{EventLog, LogError, NewRecord};
 use trackway_wire::{Item, Rejection, log};
 
 use crate::Topics;
-use crate::meters::Protocol;
+use crate::group::Visitors;
+use crate::rejected::{RejectedItem, RejectedRequest};
 use crate::reply::Refusal;
 
-/// Bytes of a rejected event that are kept: those of the largest event that would have been taken.
-const REJECTED_BYTES_MAX: usize = trackway_domain::limits::EVENT_BYTES_MAX;
-
-/// Where items come from.
+/// Where items come from, and what is kept of that.
 pub(crate) struct Origin<'a> {
     /// Whose they are.
     pub project: &'a ProjectId,
-    /// How they came.
-    pub protocol: Protocol,
+    /// Name of the protocol.
+    pub protocol: &'static str,
+    /// The request's head.
+    pub head: &'a Parts,
     /// The request's header.
     pub user_agent: &'a str,
-    /// When they came.
+    /// The client's address as it is kept; empty: not at all.
+    pub ip: String,
+    /// Why the sender is taken for a bot, or empty.
+    pub bot: &'static str,
+    /// When they came now: the records' time.
+    pub now: ReceivedAt,
+    /// When they came first: the events' time is reckoned from it.
     pub received: ReceivedAt,
+    /// Derives the id of a visitor who has none.
+    pub derived_visitor: &'a (dyn Fn() -> String + Sync),
 }
 
-/// What became of a request's items, durably.
+/// What became of a project's items, durably.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// Events in the log.
     pub accepted: usize,
     /// Items with nothing to record.
     pub nothing: usize,
-    /// Position and reason of the others.
+    /// Events that privacy does not want kept.
+    pub withheld: usize,
+    /// Place and reason of the others.
     pub rejected: Vec<(usize, Rejection)>,
 }
 
@@ -67,64 +77,67 @@ impl Appender {
     }
 
     /// Appends what items hold; resolves when all of it is durable.
-    pub(crate) async fn append(&self, origin: &Origin<'_>, items: Vec<Item>) -> Result<Outcome, Refusal> {
+    ///
+    /// - `items`: with their places in the request.
+    /// - `kept`: what privacy leaves of an event, and whose it is.
+    /// - `body`: of the request, to be kept if something was rejected.
+    pub(crate) async fn append(
+        &self,
+        origin: &Origin<'_>,
+        items: Vec<(usize, Item)>,
+        kept: impl Fn(ReceivedEvent) -> Option<(ReceivedEvent, Visitor)>,
+        body: &Bytes,
+    ) -> Result<Outcome, Refusal> {
         let mut outcome = Outcome::default();
         let mut visitors = Visitors::default();
         let mut rejected = Vec::new();
-        for (index, item) in items.into_iter().enumerate() {
+        for (index, item) in items {
             match item {
-                Item::Event { mut event, content } => {
-                    // Browsers say it twice; the record holds the header once for all its events.
-                    if event.context.user_agent == origin.user_agent {
-                        event.context.user_agent = String::new();
+                Item::Event { event, content } => match kept(event) {
+                    Some((mut event, visitor)) => {
+                        // Browsers say it twice; the record holds the header once for all its events.
+                        if event.context.user_agent == origin.user_agent {
+                            event.context.user_agent = String::new();
+                        }
+                        visitors.add(origin.project, stamp(event, visitor, origin.project, origin.received, &content));
+                        outcome.accepted += 1;
                     }
-                    let visitor = event.visitor.take().expect("a protocol with ids");
-                    visitors.add(origin.project, stamp(event, visitor, origin.project, origin.received, &content));
-                    outcome.accepted += 1;
-                }
-                Item::Rejected { reason, content } => {
-                    rejected.push(self.rejected(origin, &reason, content.into()));
-                    outcome.rejected.push((index, reason));
-                }
+                    None => outcome.withheld += 1,
+                },
+                Item::Rejected { reason, content } => rejected.push(RejectedItem { index, reason, content }),
                 Item::Nothing => outcome.nothing += 1,
             }
         }
         let request = log::RequestContext {
             project: origin.project.as_str(),
             user_agent: origin.user_agent,
-            protocol: origin.protocol.as_str(),
-            ip: "",
-            bot: "",
+            protocol: origin.protocol,
+            ip: &origin.ip,
+            bot: origin.bot,
         };
-        let events = visitors.groups.into_iter().map(|(key, visitor, events)| NewRecord {
-            partition: key.partition(self.events_partitions),
-            timestamp_ms: origin.received.0,
-            value: log::encode_events(&request, &visitor, events),
+        let events = visitors.into_groups().into_iter().map(|group| NewRecord {
+            partition: group.key.partition(self.events_partitions),
+            timestamp_ms: origin.now.0,
+            value: log::encode_events(&request, &group.visitor, group.events),
         });
         let events = events.collect();
-        try_join(self.send(&self.topics.events, events), self.send(&self.topics.rejected, rejected)).await?;
+        let of_rejected = match rejected.is_empty() {
+            true => Vec::new(),
+            false => vec![self.rejected(origin, origin.request(body.clone()).items(&rejected))],
+        };
+        try_join(self.send(&self.topics.events, events), self.send(&self.topics.rejected, of_rejected)).await?;
+        outcome.rejected = rejected.into_iter().map(|item| (item.index, item.reason)).collect();
         Ok(outcome)
     }
 
-    /// Keeps a body that was not understood at all.
+    /// Keeps a request that was not understood at all.
     pub(crate) async fn reject(&self, origin: &Origin<'_>, reason: &Rejection, body: Bytes) -> Result<(), Refusal> {
-        self.send(&self.topics.rejected, vec![self.rejected(origin, reason, body)]).await
+        self.send(&self.topics.rejected, vec![self.rejected(origin, origin.request(body).whole(reason))]).await
     }
 
-    fn rejected(&self, origin: &Origin<'_>, reason: &Rejection, mut body: Bytes) -> NewRecord {
-        body.truncate(REJECTED_BYTES_MAX);
-        NewRecord {
-            partition: self.next_rejected.fetch_add(1, Ordering::Relaxed) % self.rejected_partitions,
-            timestamp_ms: origin.received.0,
-            value: log::encode(&log::pb::RejectedRecord {
-                project: origin.project.as_str().to_owned(),
-                protocol: origin.protocol.as_str().to_owned(),
-                reason: reason.code().to_owned(),
-                message: reason.to_string(),
-                body,
-                ..Default::default()
-            }),
-        }
+    fn rejected(&self, origin: &Origin<'_>, value: Bytes) -> NewRecord {
+        let partition = self.next_rejected.fetch_add(1, Ordering::Relaxed) % self.rejected_partitions;
+        NewRecord { partition, timestamp_ms: origin.now.0, value }
     }
 
     async fn send(&self, topic: &str, records: Vec<NewRecord>) -> Result<(), Refusal> {
@@ -152,36 +165,14 @@ impl Appender {
     }
 }
 
-/// Events by visitor: visitors in the order of their first event, events in the order of the request.
-#[derive(Default)]
-struct Visitors {
-    groups: Vec<(PersonKey, Visitor, Vec<Event>)>,
-    /// Place of each key in `groups`; filled from the second visitor on, since most requests have only one.
-    places: HashMap<PersonKey, usize>,
-}
-
-impl Visitors {
-    fn add(&mut self, project: &ProjectId, event: Event) {
-        if let Some((_, visitor, events)) = self.groups.last_mut()
-            && *visitor == event.visitor
-        {
-            events.push(event);
-            return;
-        }
-        let key = event.visitor.key(project);
-        if self.places.is_empty()
-            && let Some((first, ..)) = self.groups.first()
-        {
-            self.places.insert(*first, 0);
-        }
-        match self.places.get(&key) {
-            Some(&place) => self.groups[place].2.push(event),
-            None => {
-                if !self.groups.is_empty() {
-                    self.places.insert(key, self.groups.len());
-                }
-                self.groups.push((key, event.visitor.clone(), vec![event]));
-            }
+impl Origin<'_> {
+    fn request(&self, body: Bytes) -> RejectedRequest<'_> {
+        RejectedRequest {
+            project: self.project.as_str(),
+            protocol: self.protocol,
+            head: self.head,
+            body,
+            visitor: (self.derived_visitor)(),
         }
     }
 }

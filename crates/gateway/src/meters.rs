@@ -1,38 +1,16 @@
 //! What is measured, with each counter looked up once: a look-up per event costs more than the event.
 //!
 //! Handles belong to the recorder that is installed when they are made, so the binary installs it before [`crate::bind`].
+//! Those of a project and protocol are made when the first request of theirs comes: most projects speak one protocol.
 
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use trackway_domain::fate::Fate;
 use trackway_domain::id::ProjectId;
-
-/// Whose request it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Segment's API.
-    Segment,
-    /// The pixel.
-    Pixel,
-    /// No tracker's: health, preflights, unknown paths.
-    None,
-}
-
-impl Protocol {
-    /// All of them, in the order of their numbers.
-    const ALL: [Self; 3] = [Self::Segment, Self::Pixel, Self::None];
-
-    /// As records and labels say it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Segment => "segment",
-            Self::Pixel => "pixel",
-            Self::None => "none",
-        }
-    }
-}
+use trackway_wire::protocol::{ALL, Protocol};
 
 /// What the gateway itself decides about events. Whether an accepted one is counted, late or a duplicate, the worker
 /// tells.
@@ -42,14 +20,16 @@ pub(crate) enum Decision {
     Accepted,
     /// In the topic `rejected`, or refused together with its body.
     Rejected,
-    /// The log did not take it; the sender was told to send again.
+    /// Not taken now; the sender was told to send again.
     Retry,
     /// Understood, and nothing to record.
     Nothing,
+    /// Not kept, because the visitor objects.
+    Withheld,
 }
 
 impl Decision {
-    const ALL: [Self; 4] = [Self::Accepted, Self::Rejected, Self::Retry, Self::Nothing];
+    const ALL: [Self; 5] = [Self::Accepted, Self::Rejected, Self::Retry, Self::Nothing, Self::Withheld];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -57,33 +37,25 @@ impl Decision {
             Self::Rejected => Fate::Rejected.as_str(),
             Self::Retry => Fate::Retry.as_str(),
             Self::Nothing => "nothing",
+            Self::Withheld => "withheld",
         }
     }
 }
 
-/// The statuses that [`crate::reply`] gives.
-const STATUSES: [StatusCode; 10] = [
-    StatusCode::OK,
-    StatusCode::NO_CONTENT,
-    StatusCode::BAD_REQUEST,
-    StatusCode::UNAUTHORIZED,
-    StatusCode::NOT_FOUND,
-    StatusCode::METHOD_NOT_ALLOWED,
-    StatusCode::REQUEST_TIMEOUT,
-    StatusCode::PAYLOAD_TOO_LARGE,
-    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-    StatusCode::SERVICE_UNAVAILABLE,
-];
+/// Statuses that are told apart: those of [`crate::reply`] and of protocols; others are `other`.
+const STATUSES: [u16; 16] = [200, 202, 204, 301, 302, 304, 400, 401, 403, 404, 405, 408, 413, 415, 429, 503];
+
+/// One protocol's meters; the last of all is nobody's: health, preflights, unknown paths.
+struct ProtocolMeters {
+    requests: [Counter; STATUSES.len() + 1],
+    seconds: Histogram,
+}
 
 /// The process's meters.
 pub(crate) struct Meters {
-    requests: [[Counter; STATUSES.len()]; Protocol::ALL.len()],
-    /// Bytes of bodies as sent.
-    pub body_bytes: Counter,
+    protocols: Vec<OnceLock<ProtocolMeters>>,
     /// From handing records to the log until it has them.
     pub append_seconds: Histogram,
-    /// From a request's header to its answer.
-    pub request_seconds: Histogram,
     /// Open connections.
     pub connections: Gauge,
 }
@@ -91,48 +63,83 @@ pub(crate) struct Meters {
 impl Meters {
     /// Of the recorder that is installed.
     pub(crate) fn new() -> Self {
-        let request = |protocol: Protocol, status: StatusCode| {
-            let (protocol, status) = (protocol.as_str(), status.as_str().to_owned());
-            counter!("gateway_requests_total", "protocol" => protocol, "status" => status)
-        };
         Self {
-            requests: Protocol::ALL.map(|protocol| STATUSES.map(|status| request(protocol, status))),
-            body_bytes: counter!("gateway_body_bytes_total"),
+            protocols: (0..=ALL.len()).map(|_| OnceLock::new()).collect(),
             append_seconds: histogram!("gateway_append_seconds"),
-            request_seconds: histogram!("gateway_request_seconds"),
             connections: gauge!("gateway_connections"),
         }
     }
 
-    /// One request was answered.
-    pub(crate) fn request(&self, protocol: Protocol, status: StatusCode) {
-        let at = STATUSES.iter().position(|known| *known == status);
-        let at = at.unwrap_or_else(|| panic!("status {status} is not one of meters::STATUSES"));
-        self.requests[protocol as usize][at].increment(1);
+    /// One request was answered, so long after its head came.
+    pub(crate) fn request(&self, protocol: Option<&'static dyn Protocol>, status: StatusCode, took: Duration) {
+        let name = protocol.map_or("none", Protocol::name);
+        let meters = self.protocols[protocol.map_or(ALL.len(), number)].get_or_init(|| ProtocolMeters {
+            requests: std::array::from_fn(|at| {
+                let status = STATUSES.get(at).map_or_else(|| "other".to_owned(), u16::to_string);
+                counter!("gateway_requests_total", "protocol" => name, "status" => status)
+            }),
+            seconds: histogram!("gateway_request_seconds", "protocol" => name),
+        });
+        let at = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
+        meters.requests[at].increment(1);
+        meters.seconds.record(took);
     }
 }
 
+/// What a project and a protocol have in common.
+struct EventMeters {
+    events: [Counter; Decision::ALL.len()],
+    requests: Counter,
+    bytes: Counter,
+}
+
 /// One project's meters.
-#[derive(Clone)]
-pub(crate) struct ProjectMeters([[Counter; Decision::ALL.len()]; Protocol::ALL.len()]);
+pub(crate) struct ProjectMeters {
+    project: String,
+    protocols: Vec<OnceLock<EventMeters>>,
+}
 
 impl ProjectMeters {
     /// Of the recorder that is installed. No project: what cannot be attributed to one.
     pub(crate) fn new(project: Option<&ProjectId>) -> Self {
-        let project = project.map_or("", ProjectId::as_str);
-        let event = |protocol: Protocol, decision: Decision| {
-            let (fate, project, protocol) = (decision.as_str(), project.to_owned(), protocol.as_str());
-            counter!("gateway_events_total", "fate" => fate, "project" => project, "protocol" => protocol)
-        };
-        Self(Protocol::ALL.map(|protocol| Decision::ALL.map(|decision| event(protocol, decision))))
+        let project = project.map_or("", ProjectId::as_str).to_owned();
+        Self { project, protocols: ALL.iter().map(|_| OnceLock::new()).collect() }
     }
 
     /// So many events met this fate.
-    pub(crate) fn events(&self, protocol: Protocol, decision: Decision, count: usize) {
+    pub(crate) fn events(&self, protocol: &'static dyn Protocol, decision: Decision, count: usize) {
         if count > 0 {
-            self.0[protocol as usize][decision as usize].increment(count as u64);
+            self.of(protocol).events[decision as usize].increment(count as u64);
         }
     }
+
+    /// A request came, with a body of so many bytes as sent.
+    pub(crate) fn request(&self, protocol: &'static dyn Protocol, body_bytes: usize) {
+        let meters = self.of(protocol);
+        meters.requests.increment(1);
+        meters.bytes.increment(body_bytes as u64);
+    }
+
+    fn of(&self, protocol: &'static dyn Protocol) -> &EventMeters {
+        self.protocols[number(protocol)].get_or_init(|| {
+            let (project, protocol) = (self.project.as_str(), protocol.name());
+            let event = |decision: Decision| {
+                let (fate, project) = (decision.as_str(), project.to_owned());
+                counter!("gateway_events_total", "fate" => fate, "project" => project, "protocol" => protocol)
+            };
+            let labels = [("project", project.to_owned()), ("protocol", protocol.to_owned())];
+            EventMeters {
+                events: Decision::ALL.map(event),
+                requests: counter!("gateway_project_requests_total", &labels),
+                bytes: counter!("gateway_body_bytes_total", &labels),
+            }
+        })
+    }
+}
+
+/// A protocol's place among all.
+fn number(protocol: &'static dyn Protocol) -> usize {
+    ALL.iter().position(|other| other.name() == protocol.name()).expect("there are no others")
 }
 
 /// The clock of durations, for histograms only; no decision looks at it.
@@ -146,8 +153,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_protocols_and_decisions_are_their_places() {
-        assert!(Protocol::ALL.iter().enumerate().all(|(at, protocol)| *protocol as usize == at));
+    fn numbers_of_decisions_are_their_places_and_names_of_protocols_differ() {
         assert!(Decision::ALL.iter().enumerate().all(|(at, decision)| *decision as usize == at));
+        assert!(ALL.iter().enumerate().all(|(at, protocol)| number(*protocol) == at));
     }
 }

@@ -1,4 +1,4 @@
-//! Answers: one total match from what happened to status, code and headers.
+//! Answers: one total match from what happened to status, code and "send it again"; the protocol makes bytes of it.
 
 use std::time::Duration;
 
@@ -7,12 +7,10 @@ use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use trackway_eventlog::AppendError;
-use trackway_wire::{Grouped, Rejection, pixel};
+use trackway_wire::protocol::{Answer, Refused, Verdict, plain_answer};
+use trackway_wire::{Grouped, Rejection};
 
-use crate::append::Outcome;
-
-/// The header that tells a pixel's sender what its body cannot.
-const REJECTED: HeaderName = HeaderName::from_static("x-trackway-rejected");
+use crate::rate::Exceeded;
 
 /// Why a request as a whole was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +23,27 @@ pub(crate) enum Refusal {
     Method { allow: &'static str },
     /// No write key at all.
     #[error(
-        "write key is missing. Send it as user name of Basic authorization, as `writeKey` of the query or in the body"
+        "write key is missing. Send it where your tracker does, as user name of Basic authorization, or as `writeKey` of \
+         the query"
     )]
     NoKey,
     /// A write key of nobody.
     #[error("write key is not known")]
     UnknownKey,
+    /// The key may be used by servers only.
+    #[error("write key is for servers only, and this request comes from a browser. Use a key for browsers")]
+    ServerKey,
+    /// The key may be used on other pages only.
+    #[error("write key may not be used on pages of origin `{origin}`. Add it to the key's origins")]
+    Origin { origin: String },
+    /// So much may not be sent.
+    #[error(
+        "{of} has sent more than its limit of {} {}. Send again in {} s",
+        Grouped(usize::try_from(exceeded.limit).unwrap_or(usize::MAX)),
+        exceeded.unit,
+        exceeded.retry_after_seconds
+    )]
+    Quota { of: &'static str, exceeded: Exceeded },
     /// The body is not the protocol's.
     #[error(transparent)]
     Body(Rejection),
@@ -46,11 +59,11 @@ pub(crate) enum Refusal {
     /// The connection broke within the body.
     #[error("body ended before its end")]
     BodyCut,
-    /// It says gzip and is not.
-    #[error("body is not valid gzip")]
-    NotGzip,
+    /// It says so and is not.
+    #[error("body is not valid {encoding}")]
+    NotEncoded { encoding: &'static str },
     /// A compression that we do not undo.
-    #[error("content encoding `{encoding}` is not supported. Use gzip or none")]
+    #[error("content encoding `{encoding}` is not supported. Use gzip, deflate, br, zstd or none")]
     Encoding { encoding: String },
     /// Too much at once.
     #[error("bodies in flight are {} bytes, limit is {}. Send again later", Grouped(*bytes), Grouped(*limit))]
@@ -63,32 +76,56 @@ pub(crate) enum Refusal {
     LogSlow { limit: Duration },
 }
 
+/// When to send again what the log or the process had no room for.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
 impl Refusal {
-    /// Status and short code.
-    fn status(&self) -> (StatusCode, &'static str) {
+    /// As protocols and plain clients are told it.
+    pub(crate) fn refused(&self) -> Refused {
+        let (status, code, retry_after_seconds) = self.kind();
+        Refused { status: status.as_u16(), code, message: self.to_string(), retry_after_seconds }
+    }
+
+    /// Whether the same request may be taken later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.kind().2.is_some()
+    }
+
+    fn kind(&self) -> (StatusCode, &'static str, Option<u32>) {
+        let again = Some(RETRY_AFTER_SECONDS);
         match self {
-            Self::NoSuchPath { .. } => (StatusCode::NOT_FOUND, "no_such_path"),
-            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method"),
-            Self::NoKey => (StatusCode::UNAUTHORIZED, "no_write_key"),
-            Self::UnknownKey => (StatusCode::UNAUTHORIZED, "unknown_write_key"),
+            Self::NoSuchPath { .. } => (StatusCode::NOT_FOUND, "no_such_path", None),
+            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method", None),
+            Self::NoKey => (StatusCode::UNAUTHORIZED, "no_write_key", None),
+            Self::UnknownKey => (StatusCode::UNAUTHORIZED, "unknown_write_key", None),
+            Self::ServerKey => (StatusCode::FORBIDDEN, "server_key", None),
+            Self::Origin { .. } => (StatusCode::FORBIDDEN, "origin", None),
+            Self::Quota { exceeded, .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "quota", Some(exceeded.retry_after_seconds))
+            }
             Self::Body(rejection) => match rejection {
-                Rejection::Malformed { .. } | Rejection::Missing { .. } => (StatusCode::BAD_REQUEST, rejection.code()),
-                Rejection::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, rejection.code()),
+                Rejection::Malformed { .. } | Rejection::Missing { .. } => {
+                    (StatusCode::BAD_REQUEST, rejection.code(), None)
+                }
+                Rejection::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, rejection.code(), None),
+                Rejection::Key { .. } => (StatusCode::UNAUTHORIZED, rejection.code(), None),
             },
-            Self::BodyTooLarge { .. } | Self::DecodedTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::BodySlow { .. } => (StatusCode::REQUEST_TIMEOUT, "body_slow"),
-            Self::BodyCut => (StatusCode::BAD_REQUEST, "body_cut"),
-            Self::NotGzip => (StatusCode::BAD_REQUEST, "not_gzip"),
-            Self::Encoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding"),
-            Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-            Self::LogSlow { .. } => (StatusCode::SERVICE_UNAVAILABLE, "log_slow"),
+            Self::BodyTooLarge { .. } | Self::DecodedTooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large", None)
+            }
+            Self::BodySlow { .. } => (StatusCode::REQUEST_TIMEOUT, "body_slow", again),
+            Self::BodyCut => (StatusCode::BAD_REQUEST, "body_cut", None),
+            Self::NotEncoded { .. } => (StatusCode::BAD_REQUEST, "not_encoded", None),
+            Self::Encoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", None),
+            Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", again),
+            Self::LogSlow { .. } => (StatusCode::SERVICE_UNAVAILABLE, "log_slow", again),
             Self::Log(error) => match error {
                 // A missing topic is ours to mend; until then the sender keeps its events.
                 AppendError::NoSuchPartition { .. } | AppendError::Unavailable { .. } => {
-                    (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable")
+                    (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", again)
                 }
                 // It would be too large the next time, too.
-                AppendError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+                AppendError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", None),
             },
         }
     }
@@ -103,89 +140,51 @@ pub(crate) type Reply = Response<Full<Bytes>>;
 
 /// `/health`: this process serves.
 pub(crate) fn healthy() -> Reply {
-    reply(StatusCode::OK, "text/plain", Bytes::from_static(b"ok"))
+    of_answer(Answer::of(200, "text/plain", b"ok"))
 }
 
-/// Answer to a request that carries no events.
+/// Answer to a request that no protocol has.
 pub(crate) fn refused(refusal: &Refusal) -> Reply {
-    let (status, code) = refusal.status();
-    let message = json_text(&refusal.to_string());
-    let body = format!(r#"{{"success":false,"code":"{code}","message":{message}}}"#);
-    with_hints(reply(status, "application/json", body.into()), refusal, status)
+    of_refusal(refusal, plain_answer(&Verdict::Refused(&refusal.refused())))
 }
 
-/// Segment's answer. Its trackers look at the status only; people look at the rest.
-pub(crate) fn segment(result: &Result<Outcome, Refusal>) -> Reply {
-    let outcome = match result {
-        Ok(outcome) => outcome,
-        Err(refusal) => return refused(refusal),
+/// A protocol's answer.
+pub(crate) fn of_answer(answer: Answer) -> Reply {
+    let Answer { status, content_type, body, headers } = answer;
+    let body = match body {
+        std::borrow::Cow::Borrowed(body) => Bytes::from_static(body),
+        std::borrow::Cow::Owned(body) => body.into(),
     };
-    if outcome.rejected.is_empty() {
-        return reply(StatusCode::OK, "application/json", Bytes::from_static(br#"{"success":true}"#));
+    let mut reply = Response::new(Full::new(body));
+    *reply.status_mut() = StatusCode::from_u16(status).expect("a protocol answers with a status of HTTP");
+    if !content_type.is_empty() {
+        reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
-    // An item with nothing to record was understood, so it is no failure.
-    let success = outcome.accepted + outcome.nothing > 0;
-    let rejected = outcome.rejected.iter().map(|(index, reason)| {
-        let message = json_text(&reason.to_string());
-        format!(r#"{{"index":{index},"code":"{}","message":{message}}}"#, reason.code())
-    });
-    let rejected = rejected.collect::<Vec<_>>().join(",");
-    let accepted = outcome.accepted;
-    let body = format!(r#"{{"success":{success},"accepted":{accepted},"rejected":[{rejected}]}}"#);
-    let status = if success { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-    reply(status, "application/json", body.into())
-}
-
-/// The pixel's answer: always the image, since an `<img>` has no use for an error. Only what the log did not take is
-/// not called a success.
-pub(crate) fn pixel(result: &Result<Outcome, Refusal>) -> Reply {
-    let image = |status| {
-        let mut reply = reply(status, "image/gif", Bytes::from_static(&pixel::GIF));
-        reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        reply
-    };
-    let told = |mut reply: Reply, reason: String| {
-        let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-        let reason: String = reason.chars().map(visible).collect();
-        reply.headers_mut().insert(REJECTED, HeaderValue::from_str(&reason).expect("visible characters only"));
-        reply
-    };
-    match result {
-        Ok(outcome) => match outcome.rejected.first() {
-            None => image(StatusCode::OK),
-            Some((_, reason)) => told(image(StatusCode::OK), reason.to_string()),
-        },
-        Err(refusal) => {
-            let (status, _) = refusal.status();
-            let shown = if status.is_server_error() { status } else { StatusCode::OK };
-            with_hints(told(image(shown), refusal.to_string()), refusal, status)
+    for (name, value) in headers {
+        // A value that no header can have comes from the sender (a cookie that is echoed): it is left away.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            reply.headers_mut().append(HeaderName::from_static(name), value);
         }
     }
-}
-
-fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body));
-    *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 
-fn with_hints(mut reply: Reply, refusal: &Refusal, status: StatusCode) -> Reply {
+/// A protocol's answer to a request that was refused, with what every client may go by.
+pub(crate) fn of_refusal(refusal: &Refusal, answer: Answer) -> Reply {
+    let mut reply = of_answer(answer);
+    let failed = !reply.status().is_success();
     let headers = reply.headers_mut();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        // Segment's and RudderStack's trackers wait as long as this says.
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = refusal.refused().retry_after_seconds
+        && failed
+    {
+        headers.insert(header::RETRY_AFTER, seconds.into());
     }
     if let Some(allow) = refusal.allow() {
         headers.insert(header::ALLOW, HeaderValue::from_static(allow));
     }
-    if status == StatusCode::REQUEST_TIMEOUT {
+    if matches!(refusal, Refusal::BodySlow { .. }) {
         // The rest of the body would be taken for the next request.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     reply
-}
-
-fn json_text(text: &str) -> String {
-    serde_json::to_string(text).expect("text is always JSON")
 }

@@ -1,21 +1,33 @@
-//! Request -> protocol -> answer. A further protocol is a further line of [`Route::of`] and of [`answer`].
+//! Request -> protocol -> project -> log -> answer. Which protocols there are, and what they are particular about, stands in
+//! `wire`: nothing here knows one by name.
 
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock, RwLock};
+
+use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{HeaderValue, ORIGIN, USER_AGENT};
+use hyper::header::{HeaderName, HeaderValue, ORIGIN, SET_COOKIE, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
-use trackway_wire::{Understood, pixel, segment};
+use trackway_domain::event::Consent;
+use trackway_domain::time::ReceivedAt;
+use trackway_wire::protocol::{self, Answer, Head, Protocol, Tally, Verdict};
+use trackway_wire::{Item, Rejection, Understood};
 
-use crate::admit::{self, Admissions, Project};
+use crate::address::{self, AddressRanges};
+use crate::admit::{Admission, Admissions};
 use crate::append::{Appender, Origin, Outcome};
 use crate::body::{self, Budget};
-use crate::meters::{self, Decision, Meters, ProjectMeters, Protocol};
+use crate::meters::{self, Decision, Meters, ProjectMeters};
+use crate::privacy::{self, Sender};
+use crate::replay::Replay;
 use crate::reply::{self, Refusal, Reply};
-use crate::{Clock, Limits, cors};
+use crate::secret::{self, Secrets};
+use crate::{Clock, Limits, cookie, cors};
 
 /// What every request needs.
 pub(crate) struct Gateway {
-    pub admissions: Admissions,
+    pub admissions: RwLock<Arc<Admissions>>,
     pub appender: Appender,
     pub budget: Budget,
     pub limits: Limits,
@@ -23,117 +35,394 @@ pub(crate) struct Gateway {
     pub meters: Meters,
     /// Of events that cannot be attributed to a project.
     pub nobodys: ProjectMeters,
+    pub trusted_proxies: AddressRanges,
+    pub hosting: Arc<AddressRanges>,
+    pub secrets: Secrets,
 }
 
-enum Route {
-    Health,
-    Preflight,
-    Segment(segment::Call),
-    Pixel,
-}
-
-impl Route {
-    fn of(method: &Method, path: &str) -> Result<Self, Refusal> {
-        // Trackers disagree about the last slash.
-        let known = match path.strip_suffix('/').unwrap_or(path) {
-            "/health" => Some((Self::Health, Method::GET)),
-            pixel::PATH => Some((Self::Pixel, Method::GET)),
-            path => segment::Call::of_path(path).map(|call| (Self::Segment(call), Method::POST)),
-        };
-        match known {
-            None => Err(Refusal::NoSuchPath { path: path.to_owned() }),
-            Some((route, own)) if method == own => Ok(route),
-            Some(_) if method == Method::OPTIONS => Ok(Self::Preflight),
-            Some((_, own)) if own == Method::GET => Err(Refusal::Method { allow: "GET, OPTIONS" }),
-            Some(_) => Err(Refusal::Method { allow: "POST, OPTIONS" }),
-        }
-    }
-}
+const DNT: HeaderName = HeaderName::from_static("dnt");
+const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
+const SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
 
 /// Answers one request. It takes its time from the log: see [`Appender::append`].
-pub(crate) async fn answer(gateway: &Gateway, request: Request<Incoming>) -> Reply {
+pub(crate) async fn answer(gateway: &Gateway, peer: IpAddr, request: Request<Incoming>) -> Reply {
     let started = meters::now();
     let (head, body) = request.into_parts();
-    let (protocol, mut reply) = match Route::of(&head.method, head.uri.path()) {
-        Ok(Route::Health) => (Protocol::None, reply::healthy()),
-        Ok(Route::Preflight) => (Protocol::None, cors::preflight(&head.headers)),
-        Ok(Route::Segment(call)) => {
-            (Protocol::Segment, reply::segment(&take_segment(gateway, call, &head, body).await))
-        }
-        Ok(Route::Pixel) => (Protocol::Pixel, reply::pixel(&take_pixel(gateway, &head).await)),
-        Err(refusal) => (Protocol::None, reply::refused(&refusal)),
+    let (protocol, mut reply) = match head.uri.path() {
+        "/health" if head.method == Method::GET => (None, reply::healthy()),
+        _ => match Visit::of(gateway, peer, &head) {
+            Ok(visit) => visit.take(body).await,
+            Err(Refusal::Method { .. }) if head.method == Method::OPTIONS => (None, cors::preflight(&head.headers)),
+            Err(refusal) => (None, reply::refused(&refusal)),
+        },
     };
     cors::allow(&mut reply, head.headers.get(ORIGIN).cloned());
-    gateway.meters.request(protocol, reply.status());
-    gateway.meters.request_seconds.record(started.elapsed());
+    gateway.meters.request(protocol, reply.status(), started.elapsed());
     reply
 }
 
-async fn take_segment(
-    gateway: &Gateway,
-    call: segment::Call,
-    head: &Parts,
-    body: Incoming,
-) -> Result<Outcome, Refusal> {
-    let key = admit::write_key(&head.headers, head.uri.query());
-    // A wrong key in the head is refused before its body is read.
-    let project = key.map(|key| gateway.admissions.admit(Some(&key))).transpose()?;
-    let mut lease = gateway.budget.lease();
-    let (body, sent_bytes) = body::read(body, &head.headers, &gateway.limits, &mut lease).await?;
-    gateway.meters.body_bytes.increment(sent_bytes as u64);
-    match segment::parse(call, &body, gateway.limits.batch_events_max) {
-        Ok(Understood { write_key, items, .. }) => {
-            let project = match project {
-                Some(project) => project,
-                None => gateway.admissions.admit(write_key.as_deref())?,
-            };
-            take(gateway, project, Protocol::Segment, head, items).await
+/// One request on its way.
+struct Visit<'a> {
+    gateway: &'a Gateway,
+    head: &'a Parts,
+    method: protocol::Method,
+    /// The first protocol that claims it, and whether no other does.
+    first: (&'static dyn Protocol, bool),
+    ip: IpAddr,
+    now: ReceivedAt,
+    replay: Option<Replay<'a>>,
+    fresh_id: OnceLock<String>,
+}
+
+/// What became of a request, before its protocol says it.
+enum Taken {
+    Aside(Answer),
+    Tally(Tally),
+}
+
+/// What a body was found to be.
+enum Found {
+    Aside(Answer),
+    Understood(Understood),
+    NotUnderstood(Rejection),
+}
+
+impl<'a> Visit<'a> {
+    /// A request that some protocol claims.
+    fn of(gateway: &'a Gateway, peer: IpAddr, head: &'a Parts) -> Result<Self, Refusal> {
+        let claims = |method| {
+            with_request(head, method, &OnceLock::new(), &[], 0, |request| {
+                let mut claimants = protocol::claimants(&request.head);
+                claimants.next().map(|first| (first, claimants.next().is_none()))
+            })
+        };
+        let method = match head.method {
+            Method::GET => Some(protocol::Method::Get),
+            Method::POST => Some(protocol::Method::Post),
+            _ => None,
+        };
+        let Some((method, first)) = method.and_then(|method| Some((method, claims(method)?))) else {
+            let (get, post) = (claims(protocol::Method::Get).is_some(), claims(protocol::Method::Post).is_some());
+            return Err(match (get, post) {
+                (true, true) => Refusal::Method { allow: "GET, POST, OPTIONS" },
+                (true, false) => Refusal::Method { allow: "GET, OPTIONS" },
+                (false, true) => Refusal::Method { allow: "POST, OPTIONS" },
+                (false, false) => Refusal::NoSuchPath { path: head.uri.path().chars().take(200).collect() },
+            });
+        };
+        let ip = address::client(peer, &head.headers, &gateway.trusted_proxies);
+        let replay = Replay::of(&head.headers);
+        Ok(Self { gateway, head, method, first, ip, now: (gateway.clock)(), replay, fresh_id: OnceLock::new() })
+    }
+
+    fn with_head<T>(&self, then: impl FnOnce(&Head<'_>) -> T) -> T {
+        self.with_request(&[], |request| then(&request.head))
+    }
+
+    fn with_request<T>(&self, body: &[u8], then: impl FnOnce(&protocol::Request<'_>) -> T) -> T {
+        let items_max = self.gateway.limits.batch_events_max;
+        with_request(self.head, self.method, &self.fresh_id, body, items_max, then)
+    }
+
+    async fn take(self, body: Incoming) -> (Option<&'static dyn Protocol>, Reply) {
+        let mut protocol = self.first.0;
+        let mut cookie = None;
+        let taken = self.taken(body, &mut protocol, &mut cookie).await;
+        let mut reply = match &taken {
+            Ok(Taken::Aside(answer)) => reply::of_answer(answer.clone()),
+            Ok(Taken::Tally(tally)) => {
+                reply::of_answer(self.with_head(|head| protocol.answer(head, &Verdict::Taken(tally))))
+            }
+            Err(refusal) => {
+                let refused = refusal.refused();
+                reply::of_refusal(refusal, self.with_head(|head| protocol.answer(head, &Verdict::Refused(&refused))))
+            }
+        };
+        if let Some(cookie) = cookie {
+            reply.headers_mut().append(SET_COOKIE, cookie);
         }
-        Err(reason) => {
-            // Whose it is may stand only in what was not understood; then it is counted and not kept.
-            let Some(project) = project else {
-                gateway.nobodys.events(Protocol::Segment, Decision::Rejected, 1);
-                return Err(Refusal::Body(reason));
-            };
-            let origin = origin(gateway, project, Protocol::Segment, head);
-            let kept = gateway.appender.reject(&origin, &reason, body).await;
-            let decision = if kept.is_ok() { Decision::Rejected } else { Decision::Retry };
-            project.meters.events(Protocol::Segment, decision, 1);
-            kept.and(Err(Refusal::Body(reason)))
+        (Some(protocol), reply)
+    }
+
+    /// - `protocol`: the first that claims the request, until its body tells better.
+    /// - `cookie`: one to be set.
+    async fn taken(
+        &self,
+        body: Incoming,
+        protocol: &mut &'static dyn Protocol,
+        cookie: &mut Option<HeaderValue>,
+    ) -> Result<Taken, Refusal> {
+        let gateway = self.gateway;
+        let admissions = gateway.admissions.read().expect("not poisoned").clone();
+        let admit = |key: Option<&str>| admissions.admit(key, &self.head.headers, self.now);
+        let (first, alone) = self.first;
+        let mut admission = None;
+        if let Some(key) = self.replay.as_ref().and_then(|replay| replay.project_key) {
+            admission = Some(admit(Some(key))?);
+        } else if alone && let Some(key) = self.with_head(|head| first.write_key(head)) {
+            // A wrong key in the head is refused before its body is read.
+            admission = Some(admit(Some(&key))?);
+        }
+        let mut lease = gateway.budget.lease();
+        let (body, sent_bytes) = match self.method {
+            protocol::Method::Get => (Bytes::new(), 0),
+            protocol::Method::Post => body::read(body, &self.head.headers, &gateway.limits, &mut lease).await?,
+        };
+        let (of_body, head_key, found) = self.with_request(&body, |request| self.find(request));
+        *protocol = of_body;
+        if admission.is_none()
+            && let Some(key) = head_key
+        {
+            admission = Some(admit(Some(&key))?);
+        }
+        let mut understood = match found {
+            Found::Aside(answer) => return Ok(Taken::Aside(answer)),
+            Found::Understood(understood) => understood,
+            Found::NotUnderstood(reason) => {
+                return Err(self.reject(*protocol, admission.as_ref(), reason, body, sent_bytes).await);
+            }
+        };
+        if let Some(replay) = &self.replay {
+            replay.keep(&mut understood.items);
+            understood.own_keys.retain(|_| replay.project_key.is_none());
+        }
+        let admission = match admission {
+            Some(admission) => Ok(admission),
+            None => admit(understood.write_key.as_deref()),
+        };
+        let shares = shares(admission, understood.own_keys, understood.items, admit)?;
+        let mut tally = Tally { accepted: 0, nothing: 0, rejected: shares.refused };
+        gateway.nobodys.events(*protocol, Decision::Rejected, tally.rejected.len());
+        for (admission, items) in shares.admitted {
+            let id_cookie = self.id_cookie(&admission, understood.anonymous);
+            let sender = self.sender(understood.anonymous, id_cookie.as_deref());
+            admission.project.meters.request(*protocol, sent_bytes);
+            let outcome = self.append(*protocol, &admission, &sender, items, &body).await?;
+            tally.accepted += outcome.accepted;
+            // A sender has no business with what is kept of its events.
+            tally.nothing += outcome.nothing + outcome.withheld;
+            tally.rejected.extend(outcome.rejected);
+            *cookie = id_cookie.map(|id| cookie::give(&id, &self.head.headers)).or(cookie.take());
+        }
+        tally.rejected.sort_by_key(|(index, _)| *index);
+        Ok(Taken::Tally(tally))
+    }
+
+    fn find(&self, request: &protocol::Request<'_>) -> (&'static dyn Protocol, Option<String>, Found) {
+        let protocol = match self.first {
+            (first, true) => first,
+            (_, false) => protocol::of(request).expect("it was claimed"),
+        };
+        if let Some(answer) = protocol.aside(request) {
+            return (protocol, None, Found::Aside(answer));
+        }
+        let found = match protocol.parse(request) {
+            Ok(understood) => Found::Understood(understood),
+            Err(reason) => Found::NotUnderstood(reason),
+        };
+        (protocol, protocol.write_key(&request.head), found)
+    }
+
+    /// Keeps a body that was not understood, if it is known whose it is.
+    async fn reject(
+        &self,
+        protocol: &'static dyn Protocol,
+        admission: Option<&Admission>,
+        reason: Rejection,
+        body: Bytes,
+        sent_bytes: usize,
+    ) -> Refusal {
+        // Whose it is may stand only in what was not understood; then it is counted and not kept.
+        let Some(admission) = admission else {
+            self.gateway.nobodys.events(protocol, Decision::Rejected, 1);
+            return Refusal::Body(reason);
+        };
+        let project = &admission.project;
+        project.meters.request(protocol, sent_bytes);
+        let sender = self.sender(false, None);
+        let derived = || self.derived(admission, &sender);
+        let origin = self.origin(protocol, admission, &sender, &derived);
+        let kept = self.gateway.appender.reject(&origin, &reason, body).await;
+        admission.add(1, self.now);
+        project.meters.events(protocol, if kept.is_ok() { Decision::Rejected } else { Decision::Retry }, 1);
+        kept.err().unwrap_or(Refusal::Body(reason))
+    }
+
+    async fn append(
+        &self,
+        protocol: &'static dyn Protocol,
+        admission: &Admission,
+        sender: &Sender<'_>,
+        items: Vec<(usize, Item)>,
+        body: &Bytes,
+    ) -> Result<Outcome, Refusal> {
+        let (gateway, project, count) = (self.gateway, &admission.project, items.len());
+        let derived = || self.derived(admission, sender);
+        let origin = self.origin(protocol, admission, sender, &derived);
+        let started = meters::now();
+        let kept = |event| privacy::apply(event, project, sender, &gateway.secrets);
+        let result = gateway.appender.append(&origin, items, kept, body).await;
+        gateway.meters.append_seconds.record(started.elapsed());
+        match &result {
+            Ok(outcome) => {
+                admission.add(count, self.now);
+                project.meters.events(protocol, Decision::Accepted, outcome.accepted);
+                project.meters.events(protocol, Decision::Rejected, outcome.rejected.len());
+                project.meters.events(protocol, Decision::Nothing, outcome.nothing);
+                project.meters.events(protocol, Decision::Withheld, outcome.withheld);
+            }
+            Err(refusal) => {
+                let decision = if refusal.is_temporary() { Decision::Retry } else { Decision::Rejected };
+                project.meters.events(protocol, decision, count);
+            }
+        }
+        result
+    }
+
+    fn origin<'o>(
+        &'o self,
+        protocol: &'static dyn Protocol,
+        admission: &'o Admission,
+        sender: &Sender<'o>,
+        derived_visitor: &'o (dyn Fn() -> String + Sync),
+    ) -> Origin<'o> {
+        Origin {
+            project: &admission.project.id,
+            protocol: protocol.name(),
+            head: self.head,
+            user_agent: sender.user_agent,
+            ip: address::kept(self.ip, privacy::ip_policy(&admission.project.privacy, sender)),
+            bot: self.bot(sender.user_agent),
+            now: self.now,
+            received: self.replay.as_ref().map_or(self.now, |replay| replay.received(self.now)),
+            derived_visitor,
+        }
+    }
+
+    fn derived(&self, admission: &Admission, sender: &Sender<'_>) -> String {
+        match sender.known_as {
+            Some(id) => id.to_owned(),
+            None => self.gateway.secrets.visitor(&admission.project.id, self.ip, sender.user_agent, self.now),
+        }
+    }
+
+    fn sender<'s>(&'s self, anonymous: bool, cookie: Option<&'s str>) -> Sender<'s> {
+        let is_one = |name: &HeaderName| self.head.headers.get(name).is_some_and(|value| value == "1");
+        Sender {
+            ip: self.ip,
+            user_agent: text(self.head, &USER_AGENT),
+            objects: is_one(&DNT) || is_one(&SEC_GPC),
+            anonymous,
+            known_as: self.replay.as_ref().and_then(|replay| replay.visitor).or(cookie),
+            now: self.now,
+        }
+    }
+
+    /// The id of the first-party cookie, given or to be given, if this project wants one and this visitor does not object.
+    fn id_cookie(&self, admission: &Admission, anonymous: bool) -> Option<String> {
+        let wanted = admission.project.privacy.id_cookie && !anonymous;
+        let privacy = &admission.project.privacy;
+        if !wanted || !privacy::may_set_cookie(privacy, &self.sender(anonymous, None), Consent::Unknown) {
+            return None;
+        }
+        Some(cookie::id(&self.head.headers).map_or_else(|| self.fresh_id().to_owned(), str::to_owned))
+    }
+
+    fn fresh_id(&self) -> &str {
+        self.fresh_id.get_or_init(secret::fresh_id)
+    }
+
+    /// Why the sender is taken for a bot, beside what its user agent says (which the worker reads).
+    fn bot(&self, user_agent: &str) -> &'static str {
+        // Servers send for their visitors from data centres; only what claims to be a browser is out of place there.
+        if user_agent.starts_with("Mozilla/") && self.gateway.hosting.contains(self.ip) {
+            "hosting"
+        } else if text(self.head, &SEC_CH_UA).contains("HeadlessChrome") {
+            "headless"
+        } else {
+            ""
         }
     }
 }
 
-async fn take_pixel(gateway: &Gateway, head: &Parts) -> Result<Outcome, Refusal> {
-    let Understood { write_key, items, .. } = pixel::parse(head.uri.query().unwrap_or_default());
-    let project = gateway.admissions.admit(write_key.as_deref())?;
-    take(gateway, project, Protocol::Pixel, head, items).await
+fn text<'h>(head: &'h Parts, name: &HeaderName) -> &'h str {
+    head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-async fn take(
-    gateway: &Gateway,
-    project: &Project,
-    protocol: Protocol,
+/// Shows a request to protocols.
+fn with_request<T>(
     head: &Parts,
-    items: Vec<trackway_wire::Item>,
-) -> Result<Outcome, Refusal> {
-    let count = items.len();
-    let started = meters::now();
-    let result = gateway.appender.append(&origin(gateway, project, protocol, head), items).await;
-    gateway.meters.append_seconds.record(started.elapsed());
-    match &result {
-        Ok(outcome) => {
-            project.meters.events(protocol, Decision::Accepted, outcome.accepted);
-            project.meters.events(protocol, Decision::Rejected, outcome.rejected.len());
-            project.meters.events(protocol, Decision::Nothing, outcome.nothing);
-        }
-        Err(_) => project.meters.events(protocol, Decision::Retry, count),
-    }
-    result
+    method: protocol::Method,
+    fresh_id: &OnceLock<String>,
+    body: &[u8],
+    items_max: usize,
+    then: impl FnOnce(&protocol::Request<'_>) -> T,
+) -> T {
+    let path = head.uri.path();
+    let head = Head {
+        method,
+        // Trackers disagree about the last slash.
+        path: path.strip_suffix('/').unwrap_or(path),
+        query: head.uri.query().unwrap_or_default(),
+        headers: &|name| head.headers.get(name)?.to_str().ok(),
+        fresh_id: &|| fresh_id.get_or_init(secret::fresh_id),
+    };
+    then(&protocol::Request { head, body, items_max })
 }
 
-fn origin<'a>(gateway: &Gateway, project: &'a Project, protocol: Protocol, head: &'a Parts) -> Origin<'a> {
-    let user_agent = head.headers.get(USER_AGENT).map(HeaderValue::to_str);
-    let user_agent = user_agent.and_then(Result::ok).unwrap_or_default();
-    Origin { project: &project.id, protocol, user_agent, received: (gateway.clock)() }
+/// A request's items by who admits them.
+struct Shares {
+    /// Items with their places, by admission.
+    admitted: Vec<(Admission, Vec<(usize, Item)>)>,
+    /// Items whose write keys let into nothing.
+    refused: Vec<(usize, Rejection)>,
+}
+
+/// Nearly all requests have one key for all their items. Some protocols have one an item: each then goes where its own key
+/// lets it, and one with a wrong key spoils no other.
+fn shares(
+    admission: Result<Admission, Refusal>,
+    own_keys: Vec<(usize, String)>,
+    items: Vec<Item>,
+    admit: impl Fn(Option<&str>) -> Result<Admission, Refusal>,
+) -> Result<Shares, Refusal> {
+    let items = items.into_iter().enumerate();
+    if own_keys.is_empty() {
+        return Ok(Shares { admitted: vec![(admission?, items.collect())], refused: Vec::new() });
+    }
+    // The request's own share stands first.
+    let mut keys: Vec<(Option<String>, Result<Admission, Refusal>)> = vec![(None, admission)];
+    let mut shares: Vec<Vec<(usize, Item)>> = vec![Vec::new()];
+    let mut own_keys = own_keys.into_iter().peekable();
+    for (index, item) in items {
+        let key = own_keys.next_if(|(place, _)| *place == index).map(|(_, key)| key);
+        let share = match keys.iter().position(|(known, _)| *known == key) {
+            Some(share) => share,
+            None => {
+                let admission = admit(key.as_deref());
+                keys.push((key, admission));
+                shares.push(Vec::new());
+                keys.len() - 1
+            }
+        };
+        shares[share].push((index, item));
+    }
+    let (mut admitted, mut refused, mut last) = (Vec::new(), Vec::new(), None);
+    for ((_, admission), items) in keys.into_iter().zip(shares) {
+        match admission {
+            Ok(admission) => admitted.push((admission, items)),
+            // What may be taken later is asked for again, with all that came with it.
+            Err(refusal) if refusal.is_temporary() && !items.is_empty() => return Err(refusal),
+            Err(refusal) => {
+                let message = refusal.to_string();
+                let reason = |(index, _)| (index, Rejection::Key { message: message.clone() });
+                refused.extend(items.into_iter().map(reason));
+                last = Some(refusal);
+            }
+        }
+    }
+    match last {
+        Some(refusal) if admitted.is_empty() => Err(refusal),
+        _ => Ok(Shares { admitted, refused }),
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -23,7 +24,8 @@ use crate::body::Budget;
 use crate::meters::{Meters, ProjectMeters};
 use crate::patience::Impatient;
 use crate::routes::{self, Gateway};
-use crate::{Clock, Config};
+use crate::secret::Secrets;
+use crate::{Clock, Config, Project, Secret};
 
 /// Bytes of one request's header. Addresses of pixels go up to 64 KiB, the most that hyper takes.
 const HEADER_BYTES_MAX: usize = 96 * 1024;
@@ -56,14 +58,44 @@ pub enum ServeError {
         #[source]
         source: LogError,
     },
-    /// A write key stands for two projects. It is not named: it would end up in a log.
-    #[error("a write key of project `{second}` belongs to project `{first}` already")]
-    SharedKey {
-        /// The project that has it.
-        first: ProjectId,
-        /// The project that wants it.
-        second: ProjectId,
+    /// A write key stands for two projects.
+    #[error(transparent)]
+    SharedKey(SharedKey),
+    /// The file with the salt cannot be read or written.
+    #[error("cannot keep the salt of derived visitor ids in `{}`", file.display())]
+    Secret {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
     },
+}
+
+/// A write key stands for two projects. It is not named: it would end up in a log.
+#[derive(Debug, thiserror::Error)]
+#[error("a write key of project `{second}` belongs to project `{first}` already")]
+pub struct SharedKey {
+    /// The project that has it.
+    pub first: ProjectId,
+    /// The project that wants it.
+    pub second: ProjectId,
+}
+
+/// The projects of a gateway, to be replaced while it serves.
+#[derive(Clone)]
+pub struct Projects(Arc<Gateway>);
+
+impl Projects {
+    /// Requests that come from now on are admitted by these. What projects and keys have used up of their quotas goes on.
+    ///
+    /// # Errors
+    /// [`SharedKey`]; then the projects stay as they were.
+    pub fn replace(&self, projects: &[Project]) -> Result<(), SharedKey> {
+        let mut admissions = self.0.admissions.write().expect("not poisoned");
+        *admissions = Arc::new(Admissions::new(projects, Some(&admissions))?);
+        Ok(())
+    }
 }
 
 /// A gateway that listens and does not answer yet: connections wait in the kernel's queue.
@@ -78,21 +110,28 @@ pub struct Bound {
 /// # Errors
 /// [`ServeError`]; none of them goes away without somebody doing something.
 pub async fn bind(config: Config, log: Arc<dyn EventLog>, clock: Clock) -> Result<Bound, ServeError> {
-    let Config { listen, projects, limits, topics } = config;
-    let admissions = Admissions::new(&projects).map_err(|(first, second)| ServeError::SharedKey { first, second })?;
+    let Config { listen, projects, limits, topics, trusted_proxies, hosting, secret } = config;
+    let admissions = Admissions::new(&projects, None).map_err(ServeError::SharedKey)?;
+    let secrets = Secrets::new(&secret, clock()).map_err(|source| {
+        let file = if let Secret::File(file) = &secret { file.clone() } else { PathBuf::new() };
+        ServeError::Secret { file, source }
+    })?;
     let appender = Appender::new(log, topics, limits.append_timeout).await;
     let appender = appender.map_err(|source| ServeError::Topics { source })?;
     let cannot_listen = |source| ServeError::Listen { address: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
     let gateway = Gateway {
-        admissions,
+        admissions: RwLock::new(Arc::new(admissions)),
         appender,
         budget: Budget::new(limits.in_flight_bytes_max),
         limits,
         clock,
         meters: Meters::new(),
         nobodys: ProjectMeters::new(None),
+        trusted_proxies,
+        hosting,
+        secrets,
     };
     Ok(Bound { listener, address, gateway: Arc::new(gateway) })
 }
@@ -118,6 +157,12 @@ impl Bound {
         self.address
     }
 
+    /// Its projects, to be replaced while it serves.
+    #[must_use]
+    pub fn projects(&self) -> Projects {
+        Projects(self.gateway.clone())
+    }
+
     /// Serves until `shutdown`, then drains: accepts no more, lets requests that have begun end, returns when the last
     /// connection is closed. A caller with a deadline drops this future; what is left is cut then.
     pub async fn serve(self, shutdown: CancellationToken) {
@@ -130,8 +175,8 @@ impl Bound {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(ended) = connections.join_next() => report(ended),
-                (stream, place) = accept(&listener, &places) => {
-                    let connection = connection(stream, place, gateway.clone(), shutdown.clone());
+                (stream, peer, place) = accept(&listener, &places) => {
+                    let connection = connection(stream, peer.ip(), place, gateway.clone(), shutdown.clone());
                     connections.spawn(connection);
                 }
             }
@@ -146,11 +191,11 @@ impl Bound {
 }
 
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     let place = places.clone().acquire_owned().await.expect("nobody closes it");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, peer)) => return (stream, peer, place),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -161,6 +206,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 
 async fn connection(
     stream: TcpStream,
+    peer: IpAddr,
     place: OwnedSemaphorePermit,
     gateway: Arc<Gateway>,
     shutdown: CancellationToken,
@@ -173,7 +219,7 @@ async fn connection(
     let header_timeout = gateway.limits.header_timeout;
     let service = service_fn(|request| {
         let gateway = gateway.clone();
-        async move { Ok::<_, Infallible>(routes::answer(&gateway, request).await) }
+        async move { Ok::<_, Infallible>(routes::answer(&gateway, peer, request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

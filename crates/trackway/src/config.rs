@@ -107,19 +107,21 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// The file that settings are read from, if there is one: `given`, else [`FILE_NAME`] in the working folder.
+#[must_use]
+pub fn file(given: Option<&Path>) -> Option<PathBuf> {
+    given.map(Path::to_owned).or_else(|| Some(PathBuf::from(FILE_NAME)).filter(|file| file.is_file()))
+}
+
 /// Reads the settings: `file` if given, else [`FILE_NAME`] in the working folder if it is there; then the environment.
 ///
 /// # Errors
 /// [`ConfigError`]: the first thing that is wrong.
 pub fn load(file: Option<&Path>) -> Result<Settings, ConfigError> {
-    let file = match file {
-        Some(file) => Some(file.to_owned()),
-        None => Some(PathBuf::from(FILE_NAME)).filter(|file| file.is_file()),
-    };
-    let text = match &file {
+    let text = match self::file(file) {
         Some(file) => {
-            let text = std::fs::read_to_string(file);
-            Some((file.clone(), text.map_err(|source| ConfigError::File { file: file.clone(), source })?))
+            let text = std::fs::read_to_string(&file);
+            Some((file.clone(), text.map_err(|source| ConfigError::File { file, source })?))
         }
         None => None,
     };
@@ -162,7 +164,7 @@ fn read(file: Option<(PathBuf, String)>, variables: BTreeMap<String, String>) ->
             }
         });
         let Some((with, read)) = read else {
-            let value = if key.contains("password") { String::new() } else { text };
+            let value = if key.contains("password") || key.contains("secret") { String::new() } else { text };
             return Err(ConfigError::Variable { variable, key, value, problem });
         };
         (table, settings) = (with, read);

@@ -7,6 +7,7 @@ mod ask;
 mod config;
 mod migrate;
 mod parts;
+mod reload;
 mod replay;
 mod resend;
 mod serve;
@@ -91,9 +92,10 @@ fn main() -> ExitCode {
 }
 
 fn serve_role(role: Role, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let file = config::file(config.as_deref());
     with_settings(config, |settings| match role.objection(&settings) {
         Some(objection) => Ok(refuse(objection)),
-        None => with_logs(&settings.clone(), serve::serve(role, settings)),
+        None => with_logs(&settings.clone(), serve::serve(role, settings, file)),
     })
 }
 

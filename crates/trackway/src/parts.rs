@@ -12,11 +12,13 @@ use trackway_domain::touchpoint::TouchpointRule;
 use trackway_eventlog::embedded::{EmbeddedLog, Fsync, system_clock};
 use trackway_eventlog::kafka::{Compression, KafkaLog};
 use trackway_eventlog::{EventLog, TopicSpec, embedded, kafka};
+use trackway_gateway::{AddressRanges, Quota, UseFrom};
 use trackway_store::engine::{Engine, EngineConfig};
 use trackway_store::queries::QueryLimits;
 use trackway_store::{Store, StoreConfig};
+use trackway_wire::redact::PropertyLists;
 
-use crate::config::settings::{LogKind, Project, Settings};
+use crate::config::settings::{IpPolicy, LogKind, Objection, Privacy, Project, Settings, WriteKey};
 
 /// Leads a child process of ours to become ClickHouse.
 pub const ENGINE_COMMAND: &str = "__clickhouse";
@@ -180,16 +182,22 @@ pub fn snapshots(settings: &Settings) -> anyhow::Result<Arc<dyn object_store::Ob
 }
 
 /// The gateway's config.
-pub fn gateway(settings: &Settings) -> trackway_gateway::Config {
+///
+/// # Errors
+/// If the file with networks of data centres cannot be read.
+pub fn gateway(settings: &Settings) -> anyhow::Result<trackway_gateway::Config> {
     let gateway = &settings.gateway;
     let topics = TopicNames::new(settings);
-    trackway_gateway::Config {
+    let proxies = gateway.trusted_proxies.iter().map(|range| range.parse().expect("the config was checked"));
+    Ok(trackway_gateway::Config {
         listen: gateway.listen,
-        projects: settings
-            .projects_or_default()
-            .iter()
-            .map(|p| trackway_gateway::ProjectKeys { id: project_id(p), write_keys: p.write_keys.clone() })
-            .collect(),
+        projects: gateway_projects(settings),
+        trusted_proxies: AddressRanges::new(proxies.collect()),
+        hosting: Arc::new(hosting_ranges(&gateway.hosting_ranges_file)?),
+        secret: match gateway.secret.is_empty() {
+            true => trackway_gateway::Secret::File(settings.storage.folder.join("gateway-secret")),
+            false => trackway_gateway::Secret::Shared(gateway.secret.clone()),
+        },
         limits: trackway_gateway::Limits {
             body_bytes_max: gateway.body_bytes_max as usize,
             body_bytes_decoded_max: gateway.body_bytes_decoded_max as usize,
@@ -202,7 +210,74 @@ pub fn gateway(settings: &Settings) -> trackway_gateway::Config {
             in_flight_bytes_max: gateway.in_flight_bytes_max as usize,
         },
         topics: trackway_gateway::Topics { events: topics.events, rejected: topics.rejected },
+    })
+}
+
+/// Who may write, how much, and what is kept: what a gateway takes over while it serves.
+pub fn gateway_projects(settings: &Settings) -> Vec<trackway_gateway::Project> {
+    let quota = |events_per_second: u32, events_per_day: u64| Quota {
+        events_per_second: (events_per_second > 0).then_some(events_per_second),
+        events_per_day: (events_per_day > 0).then_some(events_per_day),
+    };
+    let write_key = |key: &WriteKey| trackway_gateway::WriteKey {
+        key: key.key.clone(),
+        use_from: match (key.servers_only, key.origins.is_empty()) {
+            (true, _) => UseFrom::Servers,
+            (false, false) => UseFrom::Origins(key.origins.clone()),
+            (false, true) => UseFrom::Anywhere,
+        },
+        quota: quota(key.events_per_second_max, key.events_per_day_max),
+    };
+    let project = |project: &Project| trackway_gateway::Project {
+        id: project_id(project),
+        write_keys: project.write_keys.iter().map(write_key).collect(),
+        quota: quota(project.events_per_second_max, project.events_per_day_max),
+        privacy: privacy(&project.privacy),
+    };
+    settings.projects_or_default().iter().map(project).collect()
+}
+
+fn privacy(privacy: &Privacy) -> trackway_gateway::Privacy {
+    let objection = |objection| match objection {
+        Objection::Ignore => trackway_gateway::Objection::Ignore,
+        Objection::Anonymise => trackway_gateway::Objection::Anonymise,
+        Objection::Refuse => trackway_gateway::Objection::Refuse,
+    };
+    trackway_gateway::Privacy {
+        ip: match privacy.ip {
+            IpPolicy::Keep => trackway_gateway::IpPolicy::Keep,
+            IpPolicy::Truncate => trackway_gateway::IpPolicy::Truncate,
+            IpPolicy::Drop => trackway_gateway::IpPolicy::Drop,
+        },
+        cookieless: privacy.cookieless,
+        id_cookie: privacy.id_cookie,
+        do_not_track: objection(privacy.do_not_track),
+        consent_denied: objection(privacy.consent_denied),
+        consent_required: privacy.consent_required,
+        properties: PropertyLists {
+            allow: privacy.properties_allow.clone(),
+            deny: privacy.properties_deny.clone(),
+            hash: privacy.properties_hash.clone(),
+        },
     }
+}
+
+/// One network a line; blank lines and what follows a `#` say nothing.
+fn hosting_ranges(file: &Path) -> anyhow::Result<AddressRanges> {
+    if file.as_os_str().is_empty() {
+        return Ok(AddressRanges::default());
+    }
+    let name = file.display();
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read `{name}`, the setting `gateway.hosting_ranges_file`"))?;
+    let mut ranges = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        let range = line.split('#').next().unwrap_or_default().trim();
+        if !range.is_empty() {
+            ranges.push(range.parse().with_context(|| format!("file `{name}`, line {}", n + 1))?);
+        }
+    }
+    Ok(AddressRanges::new(ranges))
 }
 
 /// The worker's config.
@@ -313,7 +388,19 @@ mod tests {
         let specs = TopicNames::new(&settings).specs(&settings);
         assert_eq!((specs[0].name.as_str(), specs[0].partitions), ("test.events", 7));
         assert!(specs.iter().all(|spec| spec.name.starts_with("test.") && spec.retention.is_some()));
-        assert_eq!(gateway(&settings).topics.events, worker(&settings).topics.events);
+        let gateway = gateway(&settings).expect("no file to read");
+        assert_eq!(gateway.topics.events, worker(&settings).topics.events);
+    }
+
+    #[test]
+    fn networks_of_data_centres_are_read_and_a_wrong_line_is_named() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "# cloud\n192.0.2.0/24 # one\n\n2001:db8::/32\n").expect("written");
+        let ranges = hosting_ranges(file.path()).expect("networks");
+        assert!(ranges.contains("192.0.2.9".parse().expect("an address")) && ranges.len() == 2);
+        std::fs::write(file.path(), "192.0.2.0/24\nhost\n").expect("written");
+        let error = format!("{:#}", hosting_ranges(file.path()).expect_err("a wrong line"));
+        assert!(error.contains("line 2") && error.contains("`host`"), "{error}");
     }
 
     #[test]

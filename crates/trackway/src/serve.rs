@@ -1,5 +1,6 @@
 //! The roles that serve: build, bind, serve, drain.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -17,6 +18,7 @@ use trackway_store::engine::Engine;
 use crate::config::settings::{LogKind, Settings};
 use crate::migrate;
 use crate::parts;
+use crate::reload;
 use crate::tasks::{DRAIN_TIME_MAX, Part};
 use crate::telemetry;
 
@@ -88,9 +90,11 @@ struct Ground {
 
 /// Runs a role until it is told to stop or a part of it ends.
 ///
+/// - `file`: that the settings came from, if they did; its projects are taken over when it changes.
+///
 /// # Errors
 /// If it cannot start.
-pub async fn serve(role: Role, settings: Settings) -> anyhow::Result<ExitCode> {
+pub async fn serve(role: Role, settings: Settings, file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let metrics = telemetry::start_metrics()?;
     let address = settings.telemetry.listen;
@@ -111,7 +115,7 @@ pub async fn serve(role: Role, settings: Settings) -> anyhow::Result<ExitCode> {
     let mut ground = Ground { engine: None, log: None, store: None };
     let mut parts = Vec::new();
     let started = tokio::select! {
-        started = start(role, &settings, &mut ground, &mut parts, &ended) => started,
+        started = start(role, &settings, file, &mut ground, &mut parts, &ended) => started,
         () = signals.next() => {
             info!("told to stop while starting");
             Ok(())
@@ -146,6 +150,7 @@ pub async fn serve(role: Role, settings: Settings) -> anyhow::Result<ExitCode> {
 async fn start(
     role: Role,
     settings: &Settings,
+    file: Option<PathBuf>,
     ground: &mut Ground,
     parts: &mut Vec<Part>,
     ended: &CancellationToken,
@@ -186,7 +191,11 @@ async fn start(
         info!("worker on {} and {} partitions", settings.log.events_partitions, settings.log.journeys_partitions);
     }
     if role.has_gateway() {
-        let gateway = trackway_gateway::bind(parts::gateway(settings), log, parts::clock).await?;
+        let gateway = trackway_gateway::bind(parts::gateway(settings)?, log, parts::clock).await?;
+        if let Some(file) = file {
+            let (projects, kept) = (gateway.projects(), settings.projects.clone());
+            parts.push(Part::start("projects", ended, |stop| reload::follow(file, kept, projects, stop)));
+        }
         parts.push(Part::start("gateway", ended, |stop| async move {
             gateway.serve(stop).await;
             Ok(())

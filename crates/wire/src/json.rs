@@ -166,7 +166,8 @@ impl<'a> Object<'a> for Members<'a> {
     fn member<A: MapAccess<'a>>(&mut self, name: Cow<'a, str>, map: &mut A) -> Result<(), A::Error> {
         let value = map.next_value()?;
         // As in browsers the last of a name wins. Looking for it is only worth its time in what will not be rejected.
-        match self.0.iter_mut().take(MEMBERS_COMPARED_MAX).find(|(other, _)| *other == name) {
+        let known = if self.0.len() < MEMBERS_COMPARED_MAX { &mut self.0[..] } else { &mut [] };
+        match known.iter_mut().find(|(other, _)| *other == name) {
             Some((_, other)) => *other = value,
             None => self.0.push((name, value)),
         }

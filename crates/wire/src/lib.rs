@@ -4,14 +4,26 @@
 //! A protocol is one file that implements [`protocol::Protocol`]; a further one touches one line of [`protocol::ALL`].
 
 mod client_time;
+pub mod countly;
 mod draft;
+mod jitsu;
 mod json;
 mod json_marks;
+mod json_union;
 pub mod log;
+pub mod matomo;
+mod mended;
+mod openpanel;
+mod params;
 pub mod pixel;
+mod plausible;
+mod posthog;
 pub mod protocol;
+pub mod redact;
 pub mod rules;
 pub mod segment;
+pub mod snowplow;
+mod umami;
 
 use std::fmt::{self, Write as _};
 
@@ -83,6 +95,12 @@ pub enum Rejection {
         /// The limit.
         limit: usize,
     },
+    /// The item names a write key that may not be used.
+    #[error("{message}")]
+    Key {
+        /// Why not.
+        message: String,
+    },
 }
 
 impl Rejection {
@@ -93,6 +111,7 @@ impl Rejection {
             Self::Malformed { .. } => "malformed",
             Self::Missing { .. } => "missing_field",
             Self::TooLarge { .. } => "too_large",
+            Self::Key { .. } => "write_key",
         }
     }
 }

@@ -12,7 +12,18 @@ use base64::engine::general_purpose::STANDARD;
 use crate::{Rejection, Understood};
 
 /// Every protocol that is understood. Where several claim a path, the first that recognises the request has it.
-pub static ALL: &[&dyn Protocol] = &[&crate::segment::Segment, &crate::pixel::Pixel];
+pub static ALL: &[&dyn Protocol] = &[
+    &crate::segment::Segment,
+    &crate::pixel::Pixel,
+    &crate::posthog::PostHog,
+    &crate::plausible::Plausible,
+    &crate::umami::Umami,
+    &crate::openpanel::OpenPanel,
+    &crate::jitsu::Jitsu,
+    &crate::snowplow::Snowplow,
+    &crate::matomo::Matomo,
+    &crate::countly::Countly,
+];
 
 /// The protocols that may have a request with this head, in their order.
 pub fn claimants<'h, 'a>(head: &'h Head<'a>) -> impl Iterator<Item = &'static dyn Protocol> + use<'h, 'a> {

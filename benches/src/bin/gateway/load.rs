@@ -71,7 +71,8 @@ pub async fn drive(address: SocketAddr, load: &Load, connections: usize, time: D
     let mut senders = JoinSet::new();
     for first in 0..connections {
         // Each begins elsewhere, so that not all send the same at once.
-        senders.spawn(send(address, load.requests.clone(), first * load.requests.len() / connections, until));
+        let first = first * load.requests.len() / connections;
+        senders.spawn(send(address, load.requests.clone(), first, until, Duration::ZERO));
     }
     let mut requests = 0;
     while let Some(sent) = senders.join_next().await {
@@ -80,14 +81,50 @@ pub async fn drive(address: SocketAddr, load: &Load, connections: usize, time: D
     Ok(requests)
 }
 
-async fn send(address: SocketAddr, requests: Arc<Vec<Vec<u8>>>, first: usize, until: Instant) -> Result<u64> {
+/// As [`drive`], no faster than `requests_per_second` in all.
+///
+/// # Errors
+/// Any answer but 200.
+pub async fn drive_at(
+    address: SocketAddr,
+    load: &Load,
+    connections: usize,
+    time: Duration,
+    requests_per_second: f64,
+) -> Result<u64> {
+    let until = Instant::now() + time;
+    let every = Duration::from_secs_f64(connections as f64 / requests_per_second);
+    let mut senders = JoinSet::new();
+    for first in 0..connections {
+        senders.spawn(send(address, load.requests.clone(), first * load.requests.len() / connections, until, every));
+    }
+    let mut requests = 0;
+    while let Some(sent) = senders.join_next().await {
+        requests += sent??;
+    }
+    Ok(requests)
+}
+
+async fn send(
+    address: SocketAddr,
+    requests: Arc<Vec<Vec<u8>>>,
+    first: usize,
+    until: Instant,
+    every: Duration,
+) -> Result<u64> {
     let mut stream = TcpStream::connect(address).await.context("cannot connect")?;
     stream.set_nodelay(true)?;
     let mut answer = Vec::with_capacity(4096);
     let mut sent = 0;
+    let mut due = Instant::now();
     for request in requests.iter().cycle().skip(first) {
         if Instant::now() >= until {
             break;
+        }
+        if !every.is_zero() {
+            // A sender that fell behind makes up for it.
+            tokio::time::sleep_until(due).await;
+            due += every;
         }
         stream.write_all(request).await?;
         answer.clear();

@@ -1,7 +1,7 @@
 //! Question: what does an event cost in the gateway, over HTTP, until it is acknowledged?
 //!
-//! Baseline: a bare hyper server that reads the body and answers the same, in the same run. Above it the gateway with a log
-//! that acknowledges at once (so: parsing, stamping, encoding, metrics), with the embedded log (an fsync before each answer)
+//! Baseline: a bare hyper server that reads the body and answers the same, in the same run. Above it the same with our parser,
+//! then the gateway with a log that acknowledges at once (so: parsing, stamping, encoding, metrics), with the embedded log (an fsync before each answer)
 //! and with a real Kafka (acks=all), if `cargo xtask setup` has fetched its jars.
 //!
 //! 64 kept-alive connections, each sending its next request when it has its answer, so events/s is what 64 waiting senders
@@ -10,9 +10,13 @@
 //! asked whether it holds as many records as answers were given.
 //!
 //! Command: `cargo xtask bench gateway`; by hand `target/release/gateway [SECONDS]`, SECONDS of each line, default 1.5.
+//!
+//! A second question: does its memory stay the same? `cargo xtask bench gateway -- soak MINUTES` sends single events at half of
+//! what was reached in ten seconds, into the embedded log, and prints the process's resident memory each minute.
 
 mod load;
 mod serve;
+mod soak;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -38,6 +42,11 @@ fn main() -> Result<()> {
     {
         return serve::run(kind, place);
     }
+    if let [first, minutes] = &args[..]
+        && first == "soak"
+    {
+        return soak::run(minutes.parse().context("soak takes minutes")?);
+    }
     let time = Duration::from_secs_f64(argument(1, 1.5));
     let loads = load::all();
     let mut tables: Vec<Vec<Line>> = loads.iter().map(|_| Vec::new()).collect();
@@ -46,6 +55,7 @@ fn main() -> Result<()> {
     let embedded = folder.path().join("log").to_str().context("the folder's name is no text")?.to_owned();
     let mut servers = vec![
         ("baseline: bare hyper, reads the body", serve::BARE, String::new()),
+        ("bare hyper and our parser", serve::PARSE, String::new()),
         ("gateway, log acknowledges at once", serve::AT_ONCE, String::new()),
         ("gateway, embedded log, fsync", serve::EMBEDDED, embedded),
     ];
@@ -75,7 +85,7 @@ fn main() -> Result<()> {
             table.push(line.of_others());
             records += requests * load.records;
         }
-        server.stop(if kind == serve::BARE { 0 } else { records })?;
+        server.stop(if [serve::BARE, serve::PARSE].contains(&kind) { 0 } else { records })?;
     }
     for (load, table) in loads.iter().zip(&tables) {
         report(&format!("What does an event cost in the gateway's process? {}", load.what), table);

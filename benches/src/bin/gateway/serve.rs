@@ -27,12 +27,15 @@ use trackway_eventlog::{
     AppendError, Consumer, ConsumerOptions, EventLog, LogError, NewRecord, OffsetBounds, Record, TopicPartition,
     TopicSpec,
 };
-use trackway_gateway::{Config, Limits, ProjectKeys, Topics};
+use trackway_gateway::{AddressRanges, Config, Limits, Privacy, Project, Quota, Secret, Topics, UseFrom, WriteKey};
+use trackway_wire::segment::{self, Call};
 
 /// First argument of the process that is to serve; kind and place follow.
 pub const ARGUMENT: &str = "serve";
 
 pub const BARE: &str = "bare";
+/// Bare, and each body is read by our parser.
+pub const PARSE: &str = "parse";
 pub const AT_ONCE: &str = "at-once";
 /// Its place is a folder.
 pub const EMBEDDED: &str = "embedded";
@@ -50,7 +53,8 @@ pub fn run(kind: &str, place: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let log: Arc<dyn EventLog> = match kind {
-            BARE => return bare().await,
+            BARE => return bare(read).await,
+            PARSE => return bare(read_and_parse).await,
             AT_ONCE => Arc::new(AtOnce::default()),
             EMBEDDED => logs::embedded(Path::new(place))?,
             KAFKA => logs::kafka(place).await?,
@@ -78,7 +82,19 @@ async fn gateway(log: Arc<dyn EventLog>) -> Result<()> {
     };
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
-        projects: vec![ProjectKeys { id: shop(), write_keys: vec![WRITE_KEY.to_owned()] }],
+        projects: vec![Project {
+            id: shop(),
+            write_keys: vec![WriteKey {
+                key: WRITE_KEY.to_owned(),
+                use_from: UseFrom::Anywhere,
+                quota: Quota::default(),
+            }],
+            quota: Quota::default(),
+            privacy: Privacy::USUAL,
+        }],
+        trusted_proxies: AddressRanges::default(),
+        hosting: Arc::default(),
+        secret: Secret::Shared("a secret of the bench".to_owned()),
         limits,
         topics: Topics { events: EVENTS.to_owned(), rejected: REJECTED.to_owned() },
     };
@@ -110,7 +126,10 @@ async fn held(log: &dyn EventLog, topic: &str) -> Result<u64> {
 }
 
 /// As little as a server over hyper can do.
-async fn bare() -> Result<()> {
+async fn bare<F>(answer: fn(Request<Incoming>) -> F) -> Result<()>
+where
+    F: Future<Output = hyper::Result<Response<Full<Bytes>>>> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     say(&listener.local_addr()?.to_string())?;
     let serve = async {
@@ -119,7 +138,7 @@ async fn bare() -> Result<()> {
             let (stream, _) = listener.accept().await.context("cannot accept")?;
             stream.set_nodelay(true)?;
             let connection =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(read));
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
             connections.spawn(connection);
         }
     };
@@ -134,6 +153,19 @@ async fn read(request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>
     while let Some(frame) = body.frame().await {
         std::hint::black_box(frame?);
     }
+    let reply = Response::builder().header(CONTENT_TYPE, "application/json");
+    Ok(reply.body(Full::new(Bytes::from_static(br#"{"success":true}"#))).expect("a reply"))
+}
+
+async fn read_and_parse(request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
+    let call = Call::of_path(request.uri().path()).expect("the load speaks Segment's protocol");
+    let mut body = request.into_body().collect().await?.to_bytes();
+    if body.starts_with(&[0x1f, 0x8b]) {
+        let mut plain = Vec::new();
+        flate2::bufread::MultiGzDecoder::new(&body[..]).read_to_end(&mut plain).expect("the load sends gzip");
+        body = plain.into();
+    }
+    std::hint::black_box(segment::parse(call, &body, 10_000).expect("the load sends what is understood"));
     let reply = Response::builder().header(CONTENT_TYPE, "application/json");
     Ok(reply.body(Full::new(Bytes::from_static(br#"{"success":true}"#))).expect("a reply"))
 }

@@ -1,5 +1,6 @@
 //! The gateway over real TCP connections, with a log in memory.
 
+mod admission;
 mod client;
 mod cors;
 mod drain;

@@ -8,7 +8,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trackway_domain::id::ProjectId;
 use trackway_domain::time::ReceivedAt;
-use trackway_gateway::{Config, Limits, ProjectKeys, Topics, bind};
+use trackway_gateway::{
+    AddressRanges, Config, Limits, Privacy, Project, Projects, Quota, Secret, Topics, UseFrom, WriteKey, bind,
+};
 
 use crate::client::Client;
 use crate::log::MemoryLog;
@@ -17,19 +19,26 @@ pub(crate) const NOW_MS: i64 = 1_795_360_811_000;
 
 pub(crate) struct Server {
     pub address: SocketAddr,
+    pub projects: Projects,
     pub log: Arc<MemoryLog>,
     pub shutdown: CancellationToken,
     pub serving: JoinSet<()>,
 }
 
+/// A project with one key and no limits.
+pub(crate) fn project(id: &str, key: &str) -> Project {
+    let write_key = WriteKey { key: key.to_owned(), use_from: UseFrom::Anywhere, quota: Quota::default() };
+    let id = ProjectId::parse(id).expect("a project id");
+    Project { id, write_keys: vec![write_key], quota: Quota::default(), privacy: Privacy::USUAL }
+}
+
 pub(crate) fn config() -> Config {
-    let project = |id: &str, key: &str| ProjectKeys {
-        id: ProjectId::parse(id).expect("a project id"),
-        write_keys: vec![key.to_owned()],
-    };
     Config {
         listen: "127.0.0.1:0".parse().expect("an address"),
         projects: vec![project("shop", "wk"), project("blog", "wk_segment_test")],
+        trusted_proxies: AddressRanges::new(vec!["127.0.0.0/8".parse().expect("a network")]),
+        hosting: Arc::default(),
+        secret: Secret::Shared("a secret of the tests".into()),
         limits: Limits {
             body_bytes_max: 100_000,
             body_bytes_decoded_max: 200_000,
@@ -53,8 +62,9 @@ impl Server {
         let log = MemoryLog::new();
         let bound = bind(config, log.clone(), || ReceivedAt(NOW_MS)).await.expect("it binds");
         let (address, shutdown, mut serving) = (bound.address(), CancellationToken::new(), JoinSet::new());
+        let projects = bound.projects();
         serving.spawn(bound.serve(shutdown.clone()));
-        Self { address, log, shutdown, serving }
+        Self { address, projects, log, shutdown, serving }
     }
 
     pub(crate) async fn client(&self) -> Client {

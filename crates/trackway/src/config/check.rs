@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use trackway_domain::id::ProjectId;
 
-use super::settings::{LogKind, Project, Settings};
+use super::settings::{LogKind, Project, Settings, WriteKey};
 use super::{ConfigError, Sources};
 
 /// Checks all values.
@@ -51,6 +51,12 @@ pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), Config
     at.range("gateway.idle_seconds_max", gateway.idle_seconds_max, 1..=3600)?;
     at.range("gateway.body_seconds_max", gateway.body_seconds_max, 1..=600)?;
     at.range("gateway.connections_max", gateway.connections_max, 1..=1_000_000)?;
+    for range in &gateway.trusted_proxies {
+        let fits = range.parse::<trackway_gateway::AddressRange>().is_ok();
+        at.that("gateway.trusted_proxies", range, fits, "networks such as 10.0.0.0/8 or 2001:db8::/32")?;
+    }
+    let secret = gateway.secret.is_empty() || gateway.secret.len() >= 16;
+    at.that("gateway.secret", "…", secret, "empty or 16 bytes or more")?;
     let one = u64::from(gateway.body_bytes_max) + u64::from(gateway.body_bytes_decoded_max);
     at.range("gateway.in_flight_bytes_max", gateway.in_flight_bytes_max, one..=1 << 32)?;
 
@@ -107,12 +113,19 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
         at.that(&key("id"), &project.id, ids.insert(&project.id), "the only project of this name")?;
         at.that(&key("write_keys"), "[]", !project.write_keys.is_empty(), "at least one key")?;
         for (k, write_key) in project.write_keys.iter().enumerate() {
-            // A write key never stands in a message: messages end in logs.
-            let fits =
-                (1..=128).contains(&write_key.len()) && write_key.bytes().all(|b| b.is_ascii_graphic() && b != b':');
             let key = format!("projects[{n}].write_keys[{k}]");
-            at.that(&key, "…", fits, "1 to 128 visible ASCII characters without `:` (it ends the name in Basic auth)")?;
-            at.that(&key, "…", keys.insert(write_key), "the key of one project only")?;
+            check_write_key(at, &key, write_key)?;
+            at.that(&key, "…", keys.insert(&write_key.key), "the key of one project only")?;
+        }
+        for (list, names) in [
+            ("properties_allow", &project.privacy.properties_allow),
+            ("properties_deny", &project.privacy.properties_deny),
+            ("properties_hash", &project.privacy.properties_hash),
+        ] {
+            for name in names {
+                let fits = (1..=200).contains(&name.len());
+                at.that(&key(&format!("privacy.{list}")), name, fits, "names of 1 to 200 bytes")?;
+            }
         }
         at.range(&key("session_gap_seconds"), project.session_gap_seconds, 1..=86_400)?;
         at.range(&key("session_length_max_seconds"), project.session_length_max_seconds, 60..=604_800)?;
@@ -131,6 +144,26 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
         }
     }
     Ok(())
+}
+
+fn check_write_key(at: Place<'_>, key: &str, write_key: &WriteKey) -> Result<(), ConfigError> {
+    let text = &write_key.key;
+    // Jitsu's keys are `id:secret`. Basic authorization ends the name at the colon, so it stands within or not at all.
+    let fits = (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_graphic())
+        && !text.starts_with(':')
+        && !text.ends_with(':');
+    // A write key never stands in a message: messages end in logs.
+    at.that(key, "…", fits, "1 to 128 visible ASCII characters, `:` neither first nor last")?;
+    for origin in &write_key.origins {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        let host = host.map(|host| host.strip_prefix("*.").unwrap_or(host));
+        let fits = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', '?', '#', ' ']));
+        let allowed = "origins such as https://shop.example or https://*.shop.example, without a path";
+        at.that(&format!("{key}.origins"), origin, fits, allowed)?;
+    }
+    let both = write_key.servers_only && !write_key.origins.is_empty();
+    at.that(&format!("{key}.servers_only"), "true", !both, "false where `origins` are given")
 }
 
 /// Makes the error out of what was asked.

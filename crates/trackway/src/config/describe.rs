@@ -46,7 +46,12 @@ pub fn describe(settings: &Settings) -> String {
 fn project(out: &mut String, project: &Project) {
     about(out, "\n", Project::ABOUT);
     out.push_str("[[projects]]\n");
-    project.fields().iter().filter(|field| field.key != "touchpoints").for_each(|f| write_field(out, f));
+    project
+        .fields()
+        .iter()
+        .filter(|field| !["touchpoints", "privacy"].contains(&field.key))
+        .for_each(|f| write_field(out, f));
+    section(out, "projects.privacy", &project.privacy);
     for touchpoint in &project.touchpoints {
         about(out, "\n", Touchpoint::ABOUT);
         out.push_str("[[projects.touchpoints]]\n");
@@ -69,7 +74,8 @@ fn about(out: &mut String, before: &str, lines: &[&str]) {
 
 fn write_field(out: &mut String, field: &Field) {
     about(out, "", field.about);
-    let secret = field.key == "password" && field.value.as_str().is_some_and(|text| !text.is_empty());
+    let secret =
+        ["password", "secret"].contains(&field.key) && field.value.as_str().is_some_and(|text| !text.is_empty());
     let value = match &field.value {
         _ if secret => "\"…\"".to_owned(),
         // As an inline table: a table of its own would end the section.

@@ -6,7 +6,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 /// Defines a section: a struct, its defaults, and its fields' documentation for [`super::describe`].
@@ -208,6 +210,16 @@ section! {
         /// Bytes of requests in work at one time; above it, answers are "503, try later". Memory is about four times this.
         /// At least `body_bytes_max` + `body_bytes_decoded_max`.
         in_flight_bytes_max: u64 = 64 << 20,
+        /// Networks of your proxies and balancers: only from there is X-Forwarded-For believed, which says whose address a
+        /// client has. For example ["10.0.0.0/8"].
+        trusted_proxies: Vec<String> = vec!["127.0.0.0/8".into(), "::1/128".into()],
+        /// File with networks of data centres, one a line (192.0.2.0/24, 2001:db8::/32): browsers that send from there are
+        /// flagged as bots. Empty: none. Read at start.
+        hosting_ranges_file: PathBuf = PathBuf::new(),
+        /// Secret from which the daily salt of derived visitor ids and the key of hashed properties come. Set the same on
+        /// all gateways of a cluster; 16 bytes or more. Empty: random ones in the storage folder, the salt replaced each
+        /// day, so that nobody can tell yesterday's visitors again. Better set by TRACKWAY_GATEWAY__SECRET than in a file.
+        secret: String = String::new(),
     }
 }
 
@@ -298,12 +310,23 @@ section! {
 
 section! {
     /// A tenant. None at all: a project `default` with the write key `dev`, as long as the gateway listens on this machine
-    /// only.
+    /// only. Keys, limits and privacy are read again when the file changes; the rest holds from the worker's next start.
     Project {
         /// Its name. 1 to 64 of a-z 0-9 _ -
         id: String = String::new(),
-        /// Keys by which trackers may write to it (never read). Several, so that one can be replaced without a gap.
-        write_keys: Vec<String> = Vec::new(),
+        /// Keys by which trackers may write to it (never read). Several, so that one can be replaced without a gap. What
+        /// names the site in a tracker of another vendor is its key here: Google's G-XXXX, Plausible's domain, Matomo's
+        /// idsite, Umami's website id and so on. A key may have limits of its own, for example
+        /// { key = "wk_1", origins = ["https://shop.example", "https://*.shop.example"], events_per_second_max = 100 } or
+        /// { key = "wk_2", servers_only = true, events_per_day_max = 1000000 }.
+        write_keys: Vec<WriteKey> = Vec::new(),
+        /// Events a second that are taken on the average of some seconds, by each gateway; more are told to come again.
+        /// 0: as many as come.
+        events_per_second_max: u32 = 0,
+        /// Events a day (UTC) that are taken by each gateway since its start. 0: as many as come.
+        events_per_day_max: u64 = 0,
+        /// What is kept of visitors.
+        privacy: Privacy = Privacy::default(),
         /// Inactivity that ends a session; an event exactly this much later still belongs to it. Change it only with the
         /// people who read the reports: it changes what a session is. 1 to 86400.
         session_gap_seconds: u32 = 1800,
@@ -312,6 +335,145 @@ section! {
         /// Touchpoints: which events are contacts on the customer's way. The first rule that matches an event wins. A change
         /// holds for events that come after the worker's restart.
         touchpoints: Vec<Touchpoint> = Vec::new(),
+    }
+}
+
+/// A write key: its text, or a table with limits of its own.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct WriteKey {
+    /// The key.
+    pub key: String,
+    /// Pages that may use it; empty: all.
+    pub origins: Vec<String>,
+    /// Whether browsers may not use it.
+    pub servers_only: bool,
+    /// 0: as many as come.
+    pub events_per_second_max: u32,
+    /// 0: as many as come.
+    pub events_per_day_max: u64,
+}
+
+/// [`WriteKey`] as a table.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct WriteKeyTable {
+    key: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    origins: Vec<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    servers_only: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    events_per_second_max: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    events_per_day_max: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl From<&str> for WriteKey {
+    fn from(key: &str) -> Self {
+        Self { key: key.to_owned(), ..Self::default() }
+    }
+}
+
+impl Serialize for WriteKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if *self == Self::from(self.key.as_str()) {
+            return serializer.serialize_str(&self.key);
+        }
+        let table = WriteKeyTable {
+            key: self.key.clone(),
+            origins: self.origins.clone(),
+            servers_only: self.servers_only,
+            events_per_second_max: self.events_per_second_max.into(),
+            events_per_day_max: self.events_per_day_max,
+        };
+        table.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for WriteKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrTable;
+        impl<'de> Visitor<'de> for TextOrTable {
+            type Value = WriteKey;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a write key as text, or a table with `key` and its limits")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<WriteKey, E> {
+                Ok(WriteKey::from(key))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<WriteKey, A::Error> {
+                let table = WriteKeyTable::deserialize(MapAccessDeserializer::new(map))?;
+                let rate = u32::try_from(table.events_per_second_max);
+                let rate = rate.map_err(|_| serde::de::Error::custom("events_per_second_max is above 4294967295"))?;
+                Ok(WriteKey {
+                    key: table.key,
+                    origins: table.origins,
+                    servers_only: table.servers_only,
+                    events_per_second_max: rate,
+                    events_per_day_max: table.events_per_day_max,
+                })
+            }
+        }
+        deserializer.deserialize_any(TextOrTable)
+    }
+}
+
+/// What becomes of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpPolicy {
+    /// Kept whole.
+    Keep,
+    /// The network is kept.
+    Truncate,
+    /// Nothing is kept.
+    Drop,
+}
+
+/// What an objection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objection {
+    /// Nothing.
+    Ignore,
+    /// The event counts, without whose it is.
+    Anonymise,
+    /// Nothing is kept.
+    Refuse,
+}
+
+section! {
+    /// What is kept of a project's visitors. It is applied before anything is written.
+    Privacy {
+        /// Addresses: "truncate" keeps the network (IPv4 /24, IPv6 /48), which is enough for geography; "drop" keeps nothing,
+        /// "keep" all.
+        ip: IpPolicy = IpPolicy::Truncate,
+        /// Know visitors by a hash of address and user agent that changes daily, whatever ids their trackers send. Who
+        /// identifies as a user is still known as that user.
+        cookieless: bool = false,
+        /// Give visitors whose tracker has no id one in a cookie of the gateway's own domain; else they get a daily hash.
+        id_cookie: bool = false,
+        /// What a browser's `DNT: 1` or `Sec-GPC: 1` does: "ignore" nothing; "anonymise" keeps the event without visitor,
+        /// user, traits, session and address; "refuse" keeps nothing.
+        do_not_track: Objection = Objection::Ignore,
+        /// What a tracker's "consent denied" does; the same words.
+        consent_denied: Objection = Objection::Anonymise,
+        /// Whether consent that a tracker does not speak of counts as denied.
+        consent_required: bool = false,
+        /// Names of properties and traits to keep; a name may end with `*`. Empty: all.
+        properties_allow: Vec<String> = Vec::new(),
+        /// Names of properties and traits to drop.
+        properties_deny: Vec<String> = Vec::new(),
+        /// Names of properties and traits of which a keyed hash is kept: equal values stay equal, nobody can read them.
+        properties_hash: Vec<String> = Vec::new(),
     }
 }
 

@@ -74,7 +74,36 @@ fn a_write_key_belongs_to_one_project_and_is_never_told() {
     let text = "[[projects]]\nid = \"a\"\nwrite_keys = [\"hush\"]\n[[projects]]\nid = \"b\"\nwrite_keys = [\"hush\"]";
     refused(text, &["`projects[1].write_keys[0]`", "one project only"]);
     assert!(!load_text(text).expect_err("refused").to_string().contains("hush"));
-    refused("[[projects]]\nid = \"a\"\nwrite_keys = [\"a:b\"]", &["`projects[0].write_keys[0]`", "`:`"]);
+    refused("[[projects]]\nid = \"a\"\nwrite_keys = [\"a:\"]", &["`projects[0].write_keys[0]`", "`:`"]);
+    assert!(load_text("[[projects]]\nid = \"a\"\nwrite_keys = [\"id:secret\"]").is_ok());
+}
+
+#[test]
+fn a_write_key_may_have_limits_of_its_own() {
+    let key = |table: &str| format!("[[projects]]\nid = \"a\"\nwrite_keys = [\"plain\", {{ key = \"k\", {table} }}]");
+    let settings = load_text(&key("origins = [\"https://*.x.example\"], events_per_second_max = 7")).expect("valid");
+    let keys = &settings.projects[0].write_keys;
+    assert_eq!((keys[0].key.as_str(), keys[1].events_per_second_max), ("plain", 7));
+    assert_eq!(load_text(&describe(&settings)).expect("valid"), settings);
+    let place = "`projects[0].write_keys[1].origins`";
+    for wrong in ["x.example", "https://x.example/", "https://x.*", "https://"] {
+        refused(&key(&format!("origins = [\"{wrong}\"]")), &[place, wrong, "without a path"]);
+    }
+    refused(&key("origins = [\"https://x\"], servers_only = true"), &["servers_only"]);
+    refused(&key("orgins = []"), &["orgins", "origins"]);
+    refused("[[projects]]\nid = \"a\"\nwrite_keys = [7]", &["write key as text"]);
+}
+
+#[test]
+fn networks_secrets_and_privacy_are_checked() {
+    refused("[gateway]\ntrusted_proxies = [\"10.0.0.0/99\"]", &["`gateway.trusted_proxies`", "10.0.0.0/99"]);
+    let message = load_text("[gateway]\nsecret = \"hush\"").expect_err("too short").to_string();
+    assert!(message.contains("16 bytes") && !message.contains("hush"), "{message}");
+    let project = "[[projects]]\nid = \"a\"\nwrite_keys = [\"k\"]\n[projects.privacy]\n";
+    refused(&format!("{project}ip = \"half\""), &["half", "truncate"]);
+    let text = format!("{project}ip = \"drop\"\nproperties_hash = [\"email\"]");
+    let settings = load_text(&text).expect("valid");
+    assert_eq!(load_text(&describe(&settings)).expect("valid"), settings);
 }
 
 #[test]
@@ -142,7 +171,7 @@ fn the_shipped_file_is_what_the_settings_say() {
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(code)
-                if code.starts_with("[[")
+                if code.starts_with('[')
                     || code
                         .split_once(" = ")
                         .is_some_and(|(k, _)| k.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
@@ -160,6 +189,7 @@ fn the_shipped_file_is_what_the_settings_say() {
 fn a_password_is_not_printed() {
     let mut settings = Settings::default();
     settings.clickhouse.password = "hush".into();
+    settings.gateway.secret = "hush".into();
     assert!(!describe(&settings).contains("hush"));
 }
 

@@ -1,5 +1,15 @@
 //! Real requests of real trackers, byte for byte (`tests/captures`): each action that the recorded script did arrives
 //! exactly once, with the right name, ids, time and properties, and is answered as its tracker expects.
 
+mod arrivals;
 mod capture;
+mod countly;
+mod jitsu;
+mod matomo;
+mod openpanel;
+mod plausible;
+mod posthog;
 mod segment;
+mod snowplow;
+mod story;
+mod umami;

@@ -1,0 +1,170 @@
+//! Who may send, how much, and what is kept of whom.
+
+use trackway_domain::time::ReceivedAt;
+use trackway_gateway::{IpPolicy, Objection, Privacy, Project, Quota, UseFrom};
+use trackway_wire::log::pb::VisitorEvents;
+use trackway_wire::redact::PropertyLists;
+
+use crate::client::AUTHORIZED;
+use crate::server::{NOW_MS, Server, config, project};
+
+const GOOD: &str =
+    r#"{"event":"e","anonymousId":"a","userId":"u","messageId":"m","properties":{"email":"a@b","plan":"pro"}}"#;
+
+async fn with_project(change: impl FnOnce(&mut Project)) -> Server {
+    let mut config = config();
+    change(&mut config.projects[0]);
+    Server::with(config).await
+}
+
+/// Sends a good event with more headers; what was kept of it, if anything.
+async fn sent(server: &Server, headers: &str) -> (u16, Option<VisitorEvents>) {
+    let before = server.log.events().len();
+    let answer = server.client().await.ask("POST /v1/t", &format!("{AUTHORIZED}{headers}"), GOOD.as_bytes()).await;
+    (answer.status, server.log.events().get(before).map(|(_, _, events)| events.clone()))
+}
+
+#[tokio::test]
+async fn projects_are_replaced_while_requests_come() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    assert_eq!(client.post("/v1/t", GOOD).await.status, 200);
+    // Two keys live at once, so that one can be replaced without a gap.
+    let mut both = project("shop", "new");
+    both.write_keys.extend(project("shop", "wk").write_keys);
+    server.projects.replace(std::slice::from_ref(&both)).expect("good projects");
+    assert_eq!(client.post("/v1/t", GOOD).await.status, 200);
+    assert_eq!(client.ask("POST /v1/t?writeKey=new", "", GOOD.as_bytes()).await.status, 200);
+    server.projects.replace(&[project("shop", "new")]).expect("good projects");
+    assert_eq!(client.post("/v1/t", GOOD).await.status, 401);
+    let error = server.projects.replace(&[project("a", "k"), project("b", "k")]).expect_err("a shared key");
+    assert_eq!(error.to_string(), "a write key of project `b` belongs to project `a` already");
+    assert_eq!(client.ask("POST /v1/t?writeKey=new", "", GOOD.as_bytes()).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_is_limited_to_its_pages_or_to_servers() {
+    let server = with_project(|project| {
+        project.write_keys[0].use_from = UseFrom::Origins(vec!["https://shop.example".into()]);
+    });
+    let server = server.await;
+    assert_eq!(sent(&server, "origin: https://shop.example\r\n").await.0, 200);
+    let answer = server.client().await.ask("POST /v1/t", &format!("{AUTHORIZED}origin: https://x\r\n"), b"").await;
+    assert_eq!((answer.status, answer.text().contains("origin `https://x`")), (403, true), "{}", answer.text());
+    let server = with_project(|project| project.write_keys[0].use_from = UseFrom::Servers).await;
+    assert_eq!(sent(&server, "").await.0, 200);
+    assert_eq!(sent(&server, "origin: https://shop.example\r\n").await.0, 403);
+}
+
+#[tokio::test]
+async fn who_sends_too_much_is_told_when_to_come_again() {
+    let quota = Quota { events_per_second: Some(1), events_per_day: None };
+    for of_key in [false, true] {
+        let server = with_project(|project| match of_key {
+            true => project.write_keys[0].quota = quota,
+            false => project.quota = quota,
+        });
+        let server = server.await;
+        // The clock of these tests stands still: three events are the burst and one more.
+        for _ in 0..3 {
+            assert_eq!(sent(&server, "").await.0, 200);
+        }
+        let answer = server.client().await.post("/v1/t", GOOD).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")));
+        let of = if of_key { "write key" } else { "project" };
+        let expected = format!("{of} has sent more than its limit of 1 events a second. Send again in 1 s");
+        assert!(answer.text().contains(&expected), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_truncated_kept_or_dropped() {
+    let address = |policy| async move {
+        let server = with_project(|project| project.privacy.ip = policy).await;
+        let kept = sent(&server, "x-forwarded-for: 6.6.6.6, 198.51.100.77\r\n").await;
+        kept.1.expect("an event").ip
+    };
+    assert_eq!(address(IpPolicy::Truncate).await, "198.51.100.0");
+    assert_eq!(address(IpPolicy::Keep).await, "198.51.100.77");
+    assert_eq!(address(IpPolicy::Drop).await, "");
+}
+
+#[tokio::test]
+async fn an_objection_is_honoured_as_the_project_says() {
+    let server = |do_not_track| with_project(move |project| project.privacy.do_not_track = do_not_track);
+    for header in ["dnt: 1\r\n", "sec-gpc: 1\r\n"] {
+        let (status, kept) = sent(&server(Objection::Anonymise).await, header).await;
+        let kept = kept.expect("an event of nobody");
+        assert_eq!((status, &*kept.ip, &*kept.events[0].user_id), (200, "", ""));
+        assert!(kept.visitor_id.starts_with("anon-"), "{}", kept.visitor_id);
+        assert_eq!(sent(&server(Objection::Refuse).await, header).await, (200, None));
+        let (_, kept) = sent(&server(Objection::Ignore).await, header).await;
+        assert_eq!(kept.expect("an event").visitor_id, "a");
+    }
+    let (_, kept) = sent(&server(Objection::Refuse).await, "dnt: 0\r\n").await;
+    assert_eq!(kept.expect("an event").visitor_id, "a");
+}
+
+#[tokio::test]
+async fn properties_are_kept_dropped_or_hashed() {
+    let server = with_project(|project| {
+        project.privacy.properties =
+            PropertyLists { hash: vec!["email".into()], deny: vec!["plan".into()], ..PropertyLists::NONE };
+    });
+    let (_, kept) = sent(&server.await, "").await;
+    let properties = kept.expect("an event").events[0].properties.clone();
+    assert!(properties.starts_with(r#"{"email":""#) && !properties.contains("a@b"), "{properties}");
+    assert!(!properties.contains("plan"), "{properties}");
+}
+
+#[tokio::test]
+async fn cookieless_visitors_are_the_same_all_day_by_address_and_agent() {
+    let server = with_project(|project| project.privacy = Privacy { cookieless: true, ..Privacy::USUAL }).await;
+    let visitor = |headers: &'static str| {
+        let server = &server;
+        async move { sent(server, headers).await.1.expect("an event").visitor_id }
+    };
+    let first = visitor("user-agent: A\r\nx-forwarded-for: 192.0.2.1\r\n").await;
+    assert_eq!(visitor("user-agent: A\r\nx-forwarded-for: 192.0.2.1\r\n").await, first);
+    assert_ne!(visitor("user-agent: B\r\nx-forwarded-for: 192.0.2.1\r\n").await, first);
+    assert_ne!(visitor("user-agent: A\r\nx-forwarded-for: 192.0.2.2\r\n").await, first);
+}
+
+#[tokio::test]
+async fn a_cookie_of_ours_is_given_and_known_again() {
+    let server = with_project(|project| project.privacy.id_cookie = true).await;
+    let given = server.client().await.post("/v1/t", GOOD).await;
+    let cookie = given.header("set-cookie").expect("a cookie").to_owned();
+    let (pair, rest) = cookie.split_once(';').expect("attributes");
+    assert!(rest.contains("HttpOnly") && rest.contains("SameSite=Lax"), "{cookie}");
+    let again =
+        server.client().await.ask("POST /v1/t", &format!("{AUTHORIZED}cookie: {pair}\r\n"), GOOD.as_bytes()).await;
+    assert!(again.header("set-cookie").is_some_and(|cookie| cookie.starts_with(pair)));
+    assert!(server_without_cookie().await.is_none());
+}
+
+async fn server_without_cookie() -> Option<String> {
+    let server = Server::start().await;
+    let answer = server.client().await.post("/v1/t", GOOD).await;
+    answer.header("set-cookie").map(str::to_owned)
+}
+
+#[tokio::test]
+async fn what_was_rejected_is_sent_again_once_and_with_its_time() {
+    let server = Server::start().await;
+    let body = format!(r#"{{"batch":[{GOOD},{{"type":"track","event":"late","anonymousId":"a"}}]}}"#);
+    let then = NOW_MS - 3_600_000;
+    let headers = format!(
+        "x-trackway-project-key: wk\r\nx-trackway-replay: 0.7\r\nx-trackway-only: 1\r\nx-trackway-received: {then}\r\n"
+    );
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let answer = server.client().await.ask("POST /v1/batch", &headers, body.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let (_, time, events) = server.log.events().pop().expect("an event");
+        assert_eq!((events.events.len(), &*events.events[0].name, events.events[0].time_ms), (1, "late", then));
+        assert_eq!(ReceivedAt(time), ReceivedAt(NOW_MS), "the record's own time is now");
+        keys.push(events.events[0].key);
+    }
+    assert_eq!(keys[0], keys[1], "the second is a duplicate of the first");
+}
