@@ -231,7 +231,7 @@ fn a_path_of_the_site_is_told_from_others_and_by_its_schema() {
         ("/acme/t/", Some("snowplow")),
         ("/v1/batch", Some("segment")),
         ("/v2/batch", None),
-        ("/track", None),
+        ("/tracks", None),
         ("/a/b/c", None),
         ("//b", None),
     ] {
