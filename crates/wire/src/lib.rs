@@ -8,8 +8,10 @@ mod draft;
 mod json;
 mod json_marks;
 pub mod log;
+pub mod mixpanel;
 pub mod pixel;
 pub mod protocol;
+mod revenue;
 pub mod rules;
 pub mod segment;
 

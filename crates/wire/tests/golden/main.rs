@@ -2,4 +2,6 @@
 //! exactly once, with the right name, ids, time and properties, and is answered as its tracker expects.
 
 mod capture;
+mod mixpanel;
+mod recorded;
 mod segment;
