@@ -1,6 +1,7 @@
 //! Real requests of real trackers, byte for byte (`tests/captures`): each action that the recorded script did arrives
 //! exactly once, with the right name, ids, time and properties, and is answered as its tracker expects.
 
+mod amplitude;
 mod capture;
 mod mixpanel;
 mod recorded;
