@@ -12,6 +12,8 @@
 //! <https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/>, and captured requests
 //! (`tests/captures/segment`).
 
+mod batch;
+mod consent;
 mod event;
 mod fields;
 #[cfg(test)]
@@ -20,9 +22,11 @@ mod tests;
 use serde_json::value::RawValue;
 use trackway_domain::event::EventKind;
 
+use self::batch::BatchItem;
 use self::event::Place;
-use self::fields::{Batch, ContextFields, Fields, ITEMS_KEPT_MAX};
-use crate::protocol::{Head, Method, Protocol, Request};
+use self::fields::{ContextFields, Fields};
+use crate::draft::within;
+use crate::protocol::{Answer, Head, Method, Protocol, Request};
 use crate::{Item, Rejection, Understood, client_time, json, json_marks};
 
 /// Segment's trackers.
@@ -72,7 +76,7 @@ impl Call {
 /// Understands a body.
 ///
 /// - `body`: JSON, decompressed; its content type says nothing (browsers send `text/plain`).
-/// - `events_max`: items of a batch at most, from the gateway's config; above 100 000 it has no effect.
+/// - `events_max`: items of a batch at most, from the gateway's config.
 ///
 /// # Errors
 /// [`Rejection`] if the body as a whole is not understood; then none of its events is.
@@ -97,37 +101,33 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
     }
     match call {
         Call::One(kind) => {
-            let fields: Fields<'_> = json::object(text).map_err(not_json)?;
+            let fields: Fields<'_> = json::object(text).map_err(|error| json::not_json(&error))?;
             let write_key = key(fields.write_key);
             let place = Place { kind: Some(kind), index: 0, sent_at_ms: None, outer: None, bytes: text.len() };
             Ok(Understood { write_key, items: vec![item(fields, &place, text)], ..Understood::default() })
         }
         Call::Batch => {
-            let batch: Batch<'_> = json::object(text).map_err(not_json)?;
+            let batch = batch::read(text, events_max)?;
             let Some(items) = batch.items else {
                 return Err(Rejection::Missing { field: "batch", hint: "Send a list of events in it" });
             };
-            let limit = events_max.min(ITEMS_KEPT_MAX);
-            if items.count > limit {
-                let what = "batch".into();
-                return Err(Rejection::TooLarge { what, value: items.count, unit: "events", limit });
-            }
+            within(|| "batch".to_owned(), items.count, "events", events_max)?;
             let sent_at_ms = batch.sent_at.and_then(client_time::of_value);
-            let items = items.first.iter().enumerate();
-            let items = items.map(|(index, raw)| batch_item(raw.get(), index, sent_at_ms, batch.context.as_ref()));
+            let items = items.first.into_iter().enumerate();
+            let items = items.map(|(index, item)| batch_item(item, index, sent_at_ms, batch.context.as_ref()));
             Ok(Understood { write_key: key(batch.write_key), items: items.collect(), ..Understood::default() })
         }
     }
 }
 
-fn batch_item(raw: &str, index: usize, sent_at_ms: Option<i64>, outer: Option<&ContextFields<'_>>) -> Item {
-    let fields = if raw.starts_with('{') { json::object(raw).ok() } else { None };
-    let Some(fields) = fields else {
+fn batch_item(item: BatchItem<'_>, index: usize, sent_at_ms: Option<i64>, outer: Option<&ContextFields<'_>>) -> Item {
+    let raw = item.raw;
+    let Some(fields) = item.fields else {
         let reason = Rejection::Malformed { what: "item of the batch".into(), expected: "a JSON object" };
         return Item::Rejected { reason, content: raw.as_bytes().to_vec() };
     };
     let index = u32::try_from(index).unwrap_or(u32::MAX);
-    item(fields, &Place { kind: None, index, sent_at_ms, outer, bytes: raw.len() }, raw)
+    self::item(fields, &Place { kind: None, index, sent_at_ms, outer, bytes: raw.len() }, raw)
 }
 
 fn item(fields: Fields<'_>, place: &Place<'_>, raw: &str) -> Item {
@@ -143,11 +143,4 @@ fn item(fields: Fields<'_>, place: &Place<'_>, raw: &str) -> Item {
 
 fn key(value: Option<&RawValue>) -> Option<String> {
     json::text(value?).map(Into::into)
-}
-
-/// Says where, not what: serde_json's own words quote values, which are personal.
-fn not_json(error: serde_json::Error) -> Rejection {
-    let what = format!("body at line {} column {}", error.line(), error.column());
-    let expected = if error.is_data() { "a list of events where `batch` stands" } else { "valid JSON" };
-    Rejection::Malformed { what, expected }
 }

@@ -8,10 +8,11 @@ use trackway_domain::id::Visitor;
 use trackway_domain::identity::is_refused;
 use trackway_domain::limits::{EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX, ID_BYTES_MAX};
 
+use super::consent;
 use super::fields::{ContextFields, Fields, PageProperties, Value};
 use crate::draft::object_within_limits;
 use crate::json::{self, ObjectText, Rest};
-use crate::{Rejection, client_time, shown};
+use crate::{Rejection, client_time, revenue, shown};
 
 /// Where an item stood in its request, and what the request says for all its items.
 pub(super) struct Place<'a> {
@@ -68,6 +69,7 @@ pub(super) fn understand<'a>(mut fields: Fields<'a>, place: &Place<'a>) -> Resul
     let sequence = sequence(&mut fields).unwrap_or(place.index);
     let mut context = context(&mut fields.context);
     let properties = properties(kind, &name, &fields, &mut context)?;
+    let revenue = if kind == EventKind::Track { revenue::of_properties(&name, &properties) } else { None };
     Ok(Some(ReceivedEvent {
         kind,
         name: name.into_owned(),
@@ -79,7 +81,7 @@ pub(super) fn understand<'a>(mut fields: Fields<'a>, place: &Place<'a>) -> Resul
         sent_at_ms,
         sequence,
         context,
-        revenue: None,
+        revenue,
         properties,
         traits,
     }))
@@ -194,6 +196,11 @@ fn context(fields: &mut ContextFields<'_>) -> Context {
     {
         page.rest.keep("search".into(), value);
     }
+    // Its categories are the site's own, so they are kept beside what they mean here.
+    let agreed = fields.consent.map(consent::of_context).unwrap_or_default();
+    if let Some(consent) = fields.consent {
+        fields.rest.keep("consent".into(), consent);
+    }
     let pixels = |value: Value<'_>| value.and_then(json::text).and_then(|text| text.parse::<f64>().ok());
     Context {
         url,
@@ -213,7 +220,9 @@ fn context(fields: &mut ContextFields<'_>) -> Context {
             term: owned(fields.campaign.term),
             content: owned(fields.campaign.content),
         },
-        ..Context::default()
+        session: owned(fields.session_id),
+        ip: owned(fields.ip),
+        consent: agreed,
     }
 }
 
