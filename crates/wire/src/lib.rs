@@ -13,6 +13,7 @@ pub mod mixpanel;
 pub mod pixel;
 pub mod protocol;
 mod revenue;
+pub mod rudderstack;
 pub mod rules;
 pub mod segment;
 

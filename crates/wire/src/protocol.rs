@@ -12,8 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use crate::{Rejection, Understood};
 
 /// Every protocol that is understood. Where several claim a path, the first that recognises the request has it.
-pub static ALL: &[&dyn Protocol] =
-    &[&crate::mixpanel::Mixpanel, &crate::amplitude::Amplitude, &crate::segment::Segment, &crate::pixel::Pixel];
+pub static ALL: &[&dyn Protocol] = &[
+    &crate::mixpanel::Mixpanel,
+    &crate::amplitude::Amplitude,
+    &crate::rudderstack::RudderStack,
+    &crate::segment::Segment,
+    &crate::pixel::Pixel,
+];
 
 /// The protocols that may have a request with this head, in their order.
 pub fn claimants<'h, 'a>(head: &'h Head<'a>) -> impl Iterator<Item = &'static dyn Protocol> + use<'h, 'a> {

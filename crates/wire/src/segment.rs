@@ -1,7 +1,7 @@
 //! Segment's HTTP tracking API: `/v1/track` and its sisters, `/v1/batch`, and the short names of the browser tracker.
 //!
-//! RudderStack's trackers speak it too (`originalTimestamp`, traits within the context). What we add and document is
-//! `context.sequence`: a counter that orders events of one visitor at one time, for back-fills.
+//! RudderStack's trackers speak it too (`originalTimestamp`, traits within the context; [`crate::rudderstack`]). What we
+//! add and document is `context.sequence`: a counter that orders events of one visitor at one time, for back-fills.
 //!
 //! - An item loses nothing: members without a field of their own go into properties as `$context`, those beside the
 //!   context as `$context.$event`. Only `integrations` and `_metadata` (how Segment routes) and write keys are dropped.
@@ -16,6 +16,7 @@ mod batch;
 mod consent;
 mod event;
 mod fields;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -38,12 +39,18 @@ impl Protocol for Segment {
     }
 
     fn claims(&self, head: &Head<'_>) -> bool {
-        head.method == Method::Post && Call::of_path(head.path).is_some()
+        head.method == Method::Post && Call::of_path(head.path).is_some() || settings::claims(head)
+    }
+
+    fn aside(&self, request: &Request<'_>) -> Option<Answer> {
+        settings::answer(&request.head)
     }
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
-        let call = Call::of_path(request.head.path).expect("it was claimed");
-        parse(call, request.body, request.items_max)
+        match Call::of_path(request.head.path) {
+            Some(call) => parse(call, request.body, request.items_max),
+            None => Ok(Understood::default()),
+        }
     }
 }
 

@@ -5,4 +5,5 @@ mod amplitude;
 mod capture;
 mod mixpanel;
 mod recorded;
+mod rudderstack;
 mod segment;

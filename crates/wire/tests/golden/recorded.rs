@@ -6,7 +6,7 @@ use serde_json::Value;
 use trackway_domain::event::{EventKind, ReceivedEvent};
 use trackway_domain::id::Visitor;
 use trackway_wire::Item;
-use trackway_wire::protocol::{Answer, Tally, Verdict};
+use trackway_wire::protocol::{self, Answer, Tally, Verdict};
 
 use crate::capture::{Entry, entries};
 
@@ -21,10 +21,10 @@ pub(crate) struct Recorded {
     pub again: Vec<String>,
 }
 
-/// Reads a capture: every request is `protocol`'s and has write key `key`; `answer_is` sees each answer to success.
+/// Reads a capture: every request is of the protocol called `name` and has write key `key`; `answer_is` sees each answer to success.
 pub(crate) fn recorded(
     capture: &str,
-    protocol: &str,
+    name: &str,
     key: &str,
     answer_is: impl Fn(&Entry, &Answer),
 ) -> BTreeMap<String, Recorded> {
@@ -39,8 +39,9 @@ pub(crate) fn recorded(
         if entry.kind != "event" {
             continue;
         }
-        let (name, understood) = entry.understood();
-        assert_eq!((name, understood.write_key.as_deref()), (protocol, Some(key)), "{}", entry.line);
+        let (own_name, understood) = entry.understood();
+        let in_head = entry.with_request(|request| protocol::of(request)?.write_key(&request.head));
+        assert_eq!((own_name, in_head.or(understood.write_key).as_deref()), (name, Some(key)), "{}", entry.line);
         assert_eq!(understood.own_keys, [], "{}", entry.line);
         let accepted = understood.items.len();
         for item in understood.items {
