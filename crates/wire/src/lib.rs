@@ -6,6 +6,7 @@
 pub mod amplitude;
 mod client_time;
 mod draft;
+pub mod ingest;
 mod json;
 mod json_marks;
 pub mod log;

@@ -13,6 +13,7 @@ use crate::{Rejection, Understood};
 
 /// Every protocol that is understood. Where several claim a path, the first that recognises the request has it.
 pub static ALL: &[&dyn Protocol] = &[
+    &crate::ingest::Ingest,
     &crate::mixpanel::Mixpanel,
     &crate::amplitude::Amplitude,
     &crate::rudderstack::RudderStack,
