@@ -23,9 +23,8 @@ mod tests;
 use serde_json::value::RawValue;
 use trackway_domain::event::EventKind;
 
-use self::batch::BatchItem;
 use self::event::Place;
-use self::fields::{ContextFields, Fields};
+use self::fields::Fields;
 use crate::draft::within;
 use crate::protocol::{Answer, Head, Method, Protocol, Request};
 use crate::{Item, Rejection, Understood, client_time, json, json_marks};
@@ -110,31 +109,23 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
         Call::One(kind) => {
             let fields: Fields<'_> = json::object(text).map_err(|error| json::not_json(&error))?;
             let write_key = key(fields.write_key);
-            let place = Place { kind: Some(kind), index: 0, sent_at_ms: None, outer: None, bytes: text.len() };
+            let place = Place { kind: Some(kind), index: 0, outer: None, bytes: text.len() };
             Ok(Understood { write_key, items: vec![item(fields, &place, text)], ..Understood::default() })
         }
         Call::Batch => {
             let batch = batch::read(text, events_max)?;
-            let Some(items) = batch.items else {
-                return Err(Rejection::Missing { field: "batch", hint: "Send a list of events in it" });
-            };
-            within(|| "batch".to_owned(), items.count, "events", events_max)?;
+            let hint = "Send a list of events in it";
+            let mut items = batch.items.ok_or(Rejection::Missing { field: "batch", hint })?;
+            within(|| "batch".to_owned(), batch.count, "events", events_max)?;
             let sent_at_ms = batch.sent_at.and_then(client_time::of_value);
-            let items = items.first.into_iter().enumerate();
-            let items = items.map(|(index, item)| batch_item(item, index, sent_at_ms, batch.context.as_ref()));
-            Ok(Understood { write_key: key(batch.write_key), items: items.collect(), ..Understood::default() })
+            for item in &mut items {
+                if let Item::Event { event, .. } = item {
+                    event.sent_at_ms = event.sent_at_ms.or(sent_at_ms);
+                }
+            }
+            Ok(Understood { write_key: key(batch.write_key), items, ..Understood::default() })
         }
     }
-}
-
-fn batch_item(item: BatchItem<'_>, index: usize, sent_at_ms: Option<i64>, outer: Option<&ContextFields<'_>>) -> Item {
-    let raw = item.raw;
-    let Some(fields) = item.fields else {
-        let reason = Rejection::Malformed { what: "item of the batch".into(), expected: "a JSON object" };
-        return Item::Rejected { reason, content: raw.as_bytes().to_vec() };
-    };
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
-    self::item(fields, &Place { kind: None, index, sent_at_ms, outer, bytes: raw.len() }, raw)
 }
 
 fn item(fields: Fields<'_>, place: &Place<'_>, raw: &str) -> Item {

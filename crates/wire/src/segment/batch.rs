@@ -1,4 +1,4 @@
-//! A batch, read in one pass: each item becomes fields where it stands, and keeps the text that it came as.
+//! A batch, read in one pass: each item becomes an event where it stands, and its text is at hand if it does not.
 //!
 //! serde_json alone reads a list of objects and does not say where one begins; taking the texts first and reading them
 //! again costs a second pass over the whole body. So the outermost marks (`{`, `:`, `,`, `[`) are read here, and every
@@ -7,35 +7,22 @@
 use serde::de::{Deserialize, DeserializeSeed as _, Deserializer, IgnoredAny};
 use serde_json::value::RawValue;
 
+use super::event::Place;
 use super::fields::{ContextFields, Fields, Value};
-use crate::Rejection;
 use crate::json::{self, Lenient};
+use crate::{Item, Rejection};
 
-/// The outside of a batch.
+/// A batch, its items made into what they became.
 #[derive(Default)]
 pub(super) struct Batch<'a> {
-    pub items: Option<Items<'a>>,
+    /// The first ones, as many as were asked for; `None` if there is no list.
+    pub items: Option<Vec<Item>>,
+    /// How many there are in all.
+    pub count: usize,
     pub write_key: Value<'a>,
     pub sent_at: Value<'a>,
     /// Stands for what an item's own context leaves out.
     pub context: Option<ContextFields<'a>>,
-}
-
-/// The items of a batch.
-#[derive(Default)]
-pub(super) struct Items<'a> {
-    /// The first ones, as many as were asked for.
-    pub first: Vec<BatchItem<'a>>,
-    /// How many there are in all.
-    pub count: usize,
-}
-
-/// One item.
-pub(super) struct BatchItem<'a> {
-    /// As it came.
-    pub raw: &'a str,
-    /// `None`: it is no object, or one whose names cannot be read.
-    pub fields: Option<Fields<'a>>,
 }
 
 /// Reads the batch that is the whole of `text`.
@@ -45,8 +32,18 @@ pub(super) struct BatchItem<'a> {
 /// # Errors
 /// [`Rejection::Malformed`] if it is not JSON, or `batch` is something else than a list.
 pub(super) fn read(text: &str, items_max: usize) -> Result<Batch<'_>, Rejection> {
-    let mut cursor = Cursor { text, at: 0 };
-    cursor.batch(items_max).map_err(|trouble| match trouble {
+    let batch = read_with(text, items_max, None)?;
+    match &batch.context {
+        None => Ok(batch),
+        // Hardly any tracker sends one. It may stand behind the items, so they are read once more.
+        Some(context) => read_with(text, items_max, Some(context)),
+    }
+}
+
+fn read_with<'a>(text: &'a str, items_max: usize, outer: Option<&ContextFields<'a>>) -> Result<Batch<'a>, Rejection> {
+    let mut batch = Batch::default();
+    let outcome = Cursor { text, at: 0 }.batch(&mut batch, items_max, outer);
+    outcome.map(|()| batch).map_err(|trouble| match trouble {
         Trouble::NoList => Rejection::Malformed { what: "`batch`".into(), expected: "a list of events" },
         // Its own words say where, counted from the beginning.
         Trouble::NotJson => match serde_json::from_str::<IgnoredAny>(text) {
@@ -67,8 +64,12 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn batch(&mut self, items_max: usize) -> Result<Batch<'a>, Trouble> {
-        let mut batch = Batch::default();
+    fn batch(
+        &mut self,
+        batch: &mut Batch<'a>,
+        items_max: usize,
+        outer: Option<&ContextFields<'a>>,
+    ) -> Result<(), Trouble> {
         self.mark(b'{')?;
         let mut more = !self.is_at(b'}');
         while more {
@@ -76,7 +77,7 @@ impl<'a> Cursor<'a> {
             let name = Some(name.get()).filter(|name| name.starts_with('"')).ok_or(Trouble::NotJson)?;
             self.mark(b':')?;
             match name {
-                r#""batch""# => batch.items = self.items(items_max)?,
+                r#""batch""# => self.items(batch, items_max, outer)?,
                 r#""writeKey""# => batch.write_key = Some(self.value()?),
                 r#""sentAt""# => batch.sent_at = Some(self.value()?),
                 r#""context""# => batch.context = Some(self.value()?),
@@ -85,41 +86,49 @@ impl<'a> Cursor<'a> {
             more = self.goes_on(b'}')?;
         }
         self.mark(b'}')?;
-        if self.rest().is_empty() { Ok(batch) } else { Err(Trouble::NotJson) }
+        if self.rest().is_empty() { Ok(()) } else { Err(Trouble::NotJson) }
     }
 
-    fn items(&mut self, items_max: usize) -> Result<Option<Items<'a>>, Trouble> {
+    fn items(
+        &mut self,
+        batch: &mut Batch<'a>,
+        items_max: usize,
+        outer: Option<&ContextFields<'a>>,
+    ) -> Result<(), Trouble> {
+        (batch.items, batch.count) = (None, 0);
         if !self.is_at(b'[') {
             let value: &RawValue = self.value()?;
-            return if value.get() == "null" { Ok(None) } else { Err(Trouble::NoList) };
+            return if value.get() == "null" { Ok(()) } else { Err(Trouble::NoList) };
         }
         self.mark(b'[')?;
-        let mut items = Items::default();
+        let items = batch.items.insert(Vec::new());
         let mut more = !self.is_at(b']');
         while more {
-            items.count += 1;
-            if items.count <= items_max {
-                items.first.push(self.item()?);
+            batch.count += 1;
+            if batch.count <= items_max {
+                items.push(self.item(items.len(), outer)?);
             } else {
                 self.value::<IgnoredAny>()?;
             }
             more = self.goes_on(b']')?;
         }
-        self.mark(b']')?;
-        Ok(Some(items))
+        self.mark(b']')
     }
 
-    fn item(&mut self) -> Result<BatchItem<'a>, Trouble> {
+    fn item(&mut self, index: usize, outer: Option<&ContextFields<'a>>) -> Result<Item, Trouble> {
         let from = self.at;
         if self.is_at(b'{') {
             if let Ok(fields) = self.value() {
-                return Ok(BatchItem { raw: self.text[from..self.at].trim_start(), fields: Some(fields) });
+                let raw = self.text[from..self.at].trim_start();
+                let index = u32::try_from(index).unwrap_or(u32::MAX);
+                return Ok(super::item(fields, &Place { kind: None, index, outer, bytes: raw.len() }, raw));
             }
             // The others must not suffer for names with half an emoji, or for nesting that serde_json refuses.
             self.at = from;
         }
         let raw: &RawValue = self.value()?;
-        Ok(BatchItem { raw: raw.get(), fields: None })
+        let reason = Rejection::Malformed { what: "item of the batch".into(), expected: "a JSON object" };
+        Ok(Item::Rejected { reason, content: raw.get().as_bytes().to_vec() })
     }
 
     /// The next value.

@@ -20,8 +20,6 @@ pub(super) struct Place<'a> {
     pub kind: Option<EventKind>,
     /// Position in the request.
     pub index: u32,
-    /// Of the batch.
-    pub sent_at_ms: Option<i64>,
     /// Context of the batch.
     pub outer: Option<&'a ContextFields<'a>>,
     /// Length of the item.
@@ -65,7 +63,7 @@ pub(super) fn understand<'a>(mut fields: Fields<'a>, place: &Place<'a>) -> Resul
     keep_what_is_unused(kind, &mut fields);
     let traits = traits(kind, &name, &mut fields)?;
     let client_time_ms = client_time(&mut fields);
-    let sent_at_ms = fields.sent_at.and_then(client_time::of_value).or(place.sent_at_ms);
+    let sent_at_ms = fields.sent_at.and_then(client_time::of_value);
     let sequence = sequence(&mut fields).unwrap_or(place.index);
     let mut context = context(&mut fields.context);
     let properties = properties(kind, &name, &fields, &mut context)?;

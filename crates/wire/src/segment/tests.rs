@@ -267,6 +267,9 @@ fn the_context_of_a_batch_stands_for_what_its_items_leave_out() {
     let event = check(Call::Batch, body);
     assert_eq!((&*event.context.locale, &*event.context.url, &*event.context.title), ("fr", "U", "own"));
     assert_eq!((&*event.properties, &*event.context.ip), (r#"{"$context":{"tz":2}}"#, "i"));
+    let behind = r#"{"batch":[{"type":"page","userId":"u"}],"context":{"locale":"de"},"sentAt":1795360812}"#;
+    let event = check(Call::Batch, behind);
+    assert_eq!((&*event.context.locale, event.sent_at_ms), ("de", Some(1_795_360_812_000)));
 }
 
 #[test]
