@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use crate::draft::within;
 use crate::json::{self, Members};
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, json_text};
-use crate::{Item, Rejection, Understood, client_time, json_marks};
+use crate::{Item, Rejection, Understood, client_time, json_items, json_marks};
 
 /// Amplitude's trackers.
 pub struct Amplitude;
@@ -84,20 +84,41 @@ fn parse(text: &str, items_max: usize) -> Result<Understood, Rejection> {
     if !text.starts_with('{') {
         return Err(Rejection::Malformed { what: "body".into(), expected: "a JSON object" });
     }
-    let mut body: Members<'_> = json::object(text).map_err(|error| json::not_json(&error))?;
-    let events =
-        body.take("events").ok_or(Rejection::Missing { field: "events", hint: "Send a list of events in it" })?;
-    let events = json::list(events.get(), items_max);
-    let events = events.ok_or(Rejection::Malformed { what: "`events`".into(), expected: "a list" })?;
-    within(|| "`events`".to_owned(), events.len(), "items", items_max)?;
-    let sent_at_ms = body.take("client_upload_time").and_then(client_time::of_value);
-    let items = events.into_iter().enumerate().map(|(index, event)| {
-        if event.get().starts_with('{') {
-            event::understand(event, index, sent_at_ms)
-        } else {
-            let reason = Rejection::Malformed { what: "item of `events`".into(), expected: "a JSON object" };
-            Item::Rejected { reason, content: event.get().as_bytes().to_vec() }
+    let mut understood = Understood::default();
+    let (mut count, mut sent_at_ms) = (0, None);
+    let has_events = json_items::read(
+        text,
+        "events",
+        |raw, event| {
+            count += 1;
+            if count <= items_max {
+                understood.items.push(item(raw, event, count - 1));
+            }
+        },
+        |name, value| match name {
+            "api_key" => understood.write_key = json::text(value).map(Into::into),
+            "client_upload_time" => sent_at_ms = client_time::of_value(value),
+            _ => {}
+        },
+    )?;
+    if !has_events {
+        return Err(Rejection::Missing { field: "events", hint: "Send a list of events in it" });
+    }
+    within(|| "`events`".to_owned(), count, "items", items_max)?;
+    for item in &mut understood.items {
+        if let Item::Event { event, .. } = item {
+            event.sent_at_ms = sent_at_ms;
         }
-    });
-    Ok(Understood { items: items.collect(), write_key: body.take_text("api_key"), ..Understood::default() })
+    }
+    Ok(understood)
+}
+
+fn item(raw: &str, event: Option<Members<'_>>, index: usize) -> Item {
+    match event {
+        Some(event) => event::understand(event, raw, index),
+        None => {
+            let reason = Rejection::Malformed { what: "item of `events`".into(), expected: "a JSON object" };
+            Item::Rejected { reason, content: raw.as_bytes().to_vec() }
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod client_time;
 mod draft;
 pub mod ingest;
 mod json;
+mod json_items;
 mod json_marks;
 pub mod log;
 pub mod mixpanel;

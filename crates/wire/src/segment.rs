@@ -12,7 +12,6 @@
 //! <https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/>, and captured requests
 //! (`tests/captures/segment`).
 
-mod batch;
 mod consent;
 mod event;
 mod fields;
@@ -24,10 +23,10 @@ use serde_json::value::RawValue;
 use trackway_domain::event::EventKind;
 
 use self::event::Place;
-use self::fields::Fields;
+use self::fields::{ContextFields, Fields};
 use crate::draft::within;
 use crate::protocol::{Answer, Head, Method, Protocol, Request};
-use crate::{Item, Rejection, Understood, client_time, json, json_marks};
+use crate::{Item, Rejection, Understood, client_time, json, json_items, json_marks};
 
 /// Segment's trackers.
 pub struct Segment;
@@ -113,7 +112,11 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
             Ok(Understood { write_key, items: vec![item(fields, &place, text)], ..Understood::default() })
         }
         Call::Batch => {
-            let batch = batch::read(text, events_max)?;
+            let mut batch = batch(text, events_max, None)?;
+            // Hardly any tracker sends one. It may stand behind the items, so they are read once more.
+            if let Some(context) = batch.context {
+                batch = self::batch(text, events_max, json::object(context.get()).ok().as_ref())?;
+            }
             let hint = "Send a list of events in it";
             let mut items = batch.items.ok_or(Rejection::Missing { field: "batch", hint })?;
             within(|| "batch".to_owned(), batch.count, "events", events_max)?;
@@ -126,6 +129,50 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
             Ok(Understood { write_key: key(batch.write_key), items, ..Understood::default() })
         }
     }
+}
+
+/// A batch, its items made into what they became.
+#[derive(Default)]
+struct Batch<'a> {
+    /// The first ones, as many as were asked for; `None` if there is no list.
+    items: Option<Vec<Item>>,
+    /// How many there are in all.
+    count: usize,
+    write_key: Option<&'a RawValue>,
+    sent_at: Option<&'a RawValue>,
+    context: Option<&'a RawValue>,
+}
+
+/// - `outer`: stands for what an item's own context leaves out.
+fn batch<'a>(text: &'a str, events_max: usize, outer: Option<&ContextFields<'a>>) -> Result<Batch<'a>, Rejection> {
+    let mut batch = Batch::default();
+    let (mut items, mut count) = (Vec::new(), 0);
+    let has_list = json_items::read(
+        text,
+        "batch",
+        |raw, fields| {
+            count += 1;
+            if count <= events_max {
+                items.push(batch_item(raw, fields, items.len(), outer));
+            }
+        },
+        |name, value| match name {
+            "writeKey" => batch.write_key = Some(value),
+            "sentAt" => batch.sent_at = Some(value),
+            "context" => batch.context = Some(value),
+            _ => {}
+        },
+    )?;
+    Ok(Batch { items: has_list.then_some(items), count, ..batch })
+}
+
+fn batch_item<'a>(raw: &'a str, fields: Option<Fields<'a>>, index: usize, outer: Option<&ContextFields<'a>>) -> Item {
+    let Some(fields) = fields else {
+        let reason = Rejection::Malformed { what: "item of the batch".into(), expected: "a JSON object" };
+        return Item::Rejected { reason, content: raw.as_bytes().to_vec() };
+    };
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    item(fields, &Place { kind: None, index, outer, bytes: raw.len() }, raw)
 }
 
 fn item(fields: Fields<'_>, place: &Place<'_>, raw: &str) -> Item {

@@ -8,11 +8,10 @@ use crate::draft::{Draft, Nobody};
 use crate::json::{self, Members, ObjectText};
 use crate::{Item, client_time, revenue};
 
-/// Reads one event.
+/// Reads one event, but for when it was sent.
 ///
-/// - `sent_at_ms`: of the request.
-pub(super) fn understand(raw: &RawValue, index: usize, sent_at_ms: Option<i64>) -> Item {
-    let mut of = Members::of(raw);
+/// - `raw`: the text that it came as.
+pub(super) fn understand(mut of: Members<'_>, raw: &str, index: usize) -> Item {
     let name = of.take_text("event_type").unwrap_or_default();
     let mut own = of.take_members("event_properties");
     let mut draft = Draft::new(kind(&name), index);
@@ -22,7 +21,6 @@ pub(super) fn understand(raw: &RawValue, index: usize, sent_at_ms: Option<i64>) 
     let visitor = draft.device.as_ref().or(draft.user.as_ref());
     draft.id = of.take_text("insert_id").map(|id| format!("{}\n{id}", visitor.map_or("", |id| id)));
     draft.client_time_ms = of.take("time").and_then(client_time::of_value);
-    draft.sent_at_ms = sent_at_ms;
     // A counter of the device, which orders events of one millisecond.
     if let Some(counter) = of.text("event_id").and_then(|text| text.parse().ok()) {
         draft.sequence = counter;
@@ -31,7 +29,7 @@ pub(super) fn understand(raw: &RawValue, index: usize, sent_at_ms: Option<i64>) 
     draft.revenue = earned(&of, &own);
     take_context(&mut draft, &mut of, &mut own);
 
-    let mut traits = ObjectText::from("{}", raw.get().len());
+    let mut traits = ObjectText::from("{}", raw.len());
     let (person, group) = (of.take("user_properties"), of.take("group_properties"));
     if draft.kind == EventKind::Group {
         draft.other = of.get("groups").and_then(first_group);
@@ -41,7 +39,7 @@ pub(super) fn understand(raw: &RawValue, index: usize, sent_at_ms: Option<i64>) 
     }
     draft.traits = traits.finish();
 
-    let mut properties = ObjectText::from("{}", raw.get().len());
+    let mut properties = ObjectText::from("{}", raw.len());
     if matches!(draft.kind, EventKind::Page | EventKind::Screen) {
         properties.text("$event_name", &name);
     }
@@ -59,7 +57,7 @@ pub(super) fn understand(raw: &RawValue, index: usize, sent_at_ms: Option<i64>) 
         draft.revenue = revenue::of_properties(&name, &draft.properties);
     }
     draft.name = name;
-    draft.finish(Nobody::IsMissing("device_id", "Send it or `user_id`"), raw.get().as_bytes())
+    draft.finish(Nobody::IsMissing("device_id", "Send it or `user_id`"), raw.as_bytes())
 }
 
 fn kind(name: &str) -> EventKind {

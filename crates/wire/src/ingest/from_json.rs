@@ -6,7 +6,7 @@ use trackway_domain::event::{Campaign, Consent, Context, EventKind};
 use super::{complete, earned, object_text};
 use crate::draft::{Draft, Nobody, within};
 use crate::json::{self, Members, ObjectText};
-use crate::{Item, Rejection, Understood, client_time, json_marks, shown};
+use crate::{Item, Rejection, Understood, client_time, json_items, json_marks, shown};
 
 /// Understands a body: an object with `events`, or one event.
 pub(super) fn parse(body: &[u8], items_max: usize) -> Result<Understood, Rejection> {
@@ -24,49 +24,54 @@ fn parse_text(text: &str, items_max: usize) -> Result<Understood, Rejection> {
     if !text.starts_with('{') {
         return Err(Rejection::Malformed { what: "body".into(), expected: "a JSON object" });
     }
-    let mut request: Members<'_> = json::object(text).map_err(|error| json::not_json(&error))?;
-    let mut understood = Understood { write_key: request.take_text("write_key"), ..Understood::default() };
-    let sent_at_ms = request.get("sent_at").and_then(client_time::of_value);
-    let Some(events) = request.take("events") else {
-        request.take("sent_at");
-        understood.items.push(item(request, 0, sent_at_ms, text));
-        return Ok(understood);
-    };
-    let events = json::list(events.get(), items_max);
-    let events = events.ok_or(Rejection::Malformed { what: "`events`".into(), expected: "a list" })?;
-    within(|| "`events`".to_owned(), events.len(), "items", items_max)?;
-    for (index, raw) in events.into_iter().map(RawValue::get).enumerate() {
-        let members: Option<Members<'_>> = if raw.starts_with('{') { json::object(raw).ok() } else { None };
-        understood.items.push(match members {
-            Some(mut members) => {
-                // One key is for all of a request; an event's own is not kept, since it is a key.
-                members.take("write_key");
-                item(members, index, sent_at_ms, raw)
+    let mut understood = Understood::default();
+    let (mut count, mut sent_at_ms) = (0, None);
+    let has_events = json_items::read(
+        text,
+        "events",
+        |raw, event: Option<Members<'_>>| {
+            count += 1;
+            if count <= items_max {
+                understood.items.push(item(event, count - 1, raw));
             }
-            None => {
-                let reason = Rejection::Malformed { what: "item of `events`".into(), expected: "a JSON object" };
-                Item::Rejected { reason, content: raw.as_bytes().to_vec() }
-            }
-        });
+        },
+        |name, value| match name {
+            "write_key" => understood.write_key = json::text(value).map(Into::into),
+            "sent_at" => sent_at_ms = client_time::of_value(value),
+            _ => {}
+        },
+    )?;
+    if !has_events {
+        let event = json::object(text).map_err(|error| json::not_json(&error))?;
+        understood.items.push(item(Some(event), 0, text));
+    }
+    within(|| "`events`".to_owned(), count, "items", items_max)?;
+    for item in &mut understood.items {
+        if let Item::Event { event, .. } = item {
+            event.sent_at_ms = sent_at_ms;
+        }
     }
     Ok(understood)
 }
 
-fn item(event: Members<'_>, index: usize, sent_at_ms: Option<i64>, raw: &str) -> Item {
-    match draft(event, index, sent_at_ms) {
+fn item(event: Option<Members<'_>>, index: usize, raw: &str) -> Item {
+    let not_an_object = Rejection::Malformed { what: "item of `events`".into(), expected: "a JSON object" };
+    match event.ok_or(not_an_object).and_then(|event| draft(event, index)) {
         Ok(draft) => draft.finish(Nobody::IsDerived, raw.as_bytes()),
         Err(reason) => Item::Rejected { reason, content: raw.as_bytes().to_vec() },
     }
 }
 
-fn draft(mut event: Members<'_>, index: usize, sent_at_ms: Option<i64>) -> Result<Draft, Rejection> {
+fn draft(mut event: Members<'_>, index: usize) -> Result<Draft, Rejection> {
+    // The request's, where an event stands alone. A key is no property either way.
+    event.take("write_key");
+    event.take("sent_at");
     let mut draft = Draft::new(kind(event.take("type"))?, index);
     draft.name = event.take_text("event").unwrap_or_default();
     draft.id = event.take_text("id");
     draft.device = event.take_text("visitor_id");
     draft.user = event.take_text("user_id");
     draft.other = event.take_text("other_id");
-    draft.sent_at_ms = sent_at_ms;
     // What cannot be read stays among the rest, and costs no event.
     draft.client_time_ms = event.get("time").and_then(client_time::of_value);
     if draft.client_time_ms.is_some() {

@@ -46,7 +46,11 @@ pub(crate) fn recorded(
         let accepted = understood.items.len();
         for item in understood.items {
             match item {
-                Item::Event { event, .. } => group.take_in(event),
+                Item::Event { event, .. } => {
+                    let happened = event.client_time_ms.unwrap_or(entry.received_ms);
+                    assert!(happened <= entry.received_ms, "one clock, so no event is from the future: {}", entry.line);
+                    group.take_in(event);
+                }
                 other => panic!("{other:?}: {}", entry.line),
             }
         }
