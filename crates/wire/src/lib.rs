@@ -4,6 +4,7 @@
 //! A protocol is one file that implements [`protocol::Protocol`]; a further one touches one line of [`protocol::ALL`].
 
 pub mod amplitude;
+mod base64_loose;
 mod client_time;
 mod draft;
 pub mod ingest;

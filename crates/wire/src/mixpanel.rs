@@ -19,15 +19,11 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-
 use self::item::Place;
 use crate::draft::within;
 use crate::json::{self, Members};
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, json_text};
-use crate::{Item, Rejection, Understood, client_time, json_marks, pixel};
+use crate::{Item, Rejection, Understood, base64_loose, client_time, json_marks, pixel};
 
 /// Mixpanel's trackers.
 pub struct Mixpanel;
@@ -135,29 +131,13 @@ fn data<'a>(head: &Head<'_>, body: &'a str) -> Option<Cow<'a, str>> {
     in_body.or_else(|| head.parameter("data").map(|data| Cow::Owned(data.into_owned())))
 }
 
-/// Lenient where senders differ: with padding or without.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
 /// The JSON that `data` is, if it is not in base64.
 fn json_text_of(data: Cow<'_, str>) -> Result<Cow<'_, str>, Rejection> {
     if data.trim_start().starts_with(['{', '[']) {
         return Ok(data);
     }
-    // Blanks were `+` before the form was decoded; line ends are Ruby's.
-    let wanted = data.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n'));
-    let standard = wanted.map(|byte| match byte {
-        b' ' | b'-' => b'+',
-        b'_' => b'/',
-        byte => byte,
-    });
-    let standard: Vec<u8> = standard.collect();
-    let bytes = BASE64.decode(standard);
-    let bytes = bytes.map_err(|_| Rejection::Malformed { what: "`data`".into(), expected: "JSON or base64 of it" })?;
+    let expected = "JSON or base64 of it";
+    let bytes = base64_loose::decode(&data).ok_or(Rejection::Malformed { what: "`data`".into(), expected })?;
     let bytes = match std::str::from_utf8(&bytes) {
         Ok(_) => bytes,
         Err(_) => with_whole_surrogates(&bytes),

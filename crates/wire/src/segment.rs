@@ -1,4 +1,5 @@
-//! Segment's HTTP tracking API: `/v1/track` and its sisters, `/v1/batch`, and the short names of the browser tracker.
+//! Segment's HTTP tracking API: `/v1/track` and its sisters, `/v1/batch`, the short names of the browser tracker, and
+//! `/v1/pixel/track` and its sisters for images.
 //!
 //! RudderStack's trackers speak it too (`originalTimestamp`, traits within the context; [`crate::rudderstack`]). What we
 //! add and document is `context.sequence`: a counter that orders events of one visitor at one time, for back-fills.
@@ -25,8 +26,8 @@ use trackway_domain::event::EventKind;
 use self::event::Place;
 use self::fields::{ContextFields, Fields};
 use crate::draft::within;
-use crate::protocol::{Answer, Head, Method, Protocol, Request};
-use crate::{Item, Rejection, Understood, client_time, json, json_items, json_marks};
+use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, plain_answer};
+use crate::{Item, Rejection, Understood, base64_loose, client_time, json, json_items, json_marks, pixel};
 
 /// Segment's trackers.
 pub struct Segment;
@@ -37,7 +38,11 @@ impl Protocol for Segment {
     }
 
     fn claims(&self, head: &Head<'_>) -> bool {
-        head.method == Method::Post && Call::of_path(head.path).is_some() || settings::claims(head)
+        let takes_events = match head.method {
+            Method::Get => pixel_call(head.path).is_some(),
+            Method::Post => Call::of_path(head.path).is_some(),
+        };
+        takes_events || settings::claims(head)
     }
 
     fn aside(&self, request: &Request<'_>) -> Option<Answer> {
@@ -45,11 +50,29 @@ impl Protocol for Segment {
     }
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
-        match Call::of_path(request.head.path) {
+        let head = &request.head;
+        if let Some(call) = pixel_call(head.path) {
+            let hint = "Put the call into it, as base64 of JSON";
+            let data = head.parameter("data").ok_or(Rejection::Missing { field: "data", hint })?;
+            let expected = "base64 of JSON";
+            let body = base64_loose::decode(&data).ok_or(Rejection::Malformed { what: "`data`".into(), expected })?;
+            return parse(call, &body, request.items_max);
+        }
+        match Call::of_path(head.path) {
             Some(call) => parse(call, request.body, request.items_max),
             None => Ok(Understood::default()),
         }
     }
+
+    fn answer(&self, head: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+        if pixel_call(head.path).is_some() { pixel::image_answer(verdict) } else { plain_answer(verdict) }
+    }
+}
+
+/// The call of a pixel, whose `data` is the body: `/v1/pixel/track`.
+fn pixel_call(path: &str) -> Option<Call> {
+    let call = path.strip_prefix("/v1/pixel/")?;
+    Call::of_name(call).filter(|call| *call != Call::Batch)
 }
 
 /// What a path of the API takes.
@@ -65,7 +88,11 @@ impl Call {
     /// The call that `path` names, if it is one of Segment's.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
-        Some(match path.strip_prefix("/v1/")? {
+        Self::of_name(path.strip_prefix("/v1/")?)
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
             "track" | "t" => Self::One(EventKind::Track),
             "page" | "p" => Self::One(EventKind::Page),
             "screen" | "s" => Self::One(EventKind::Screen),

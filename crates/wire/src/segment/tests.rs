@@ -370,3 +370,29 @@ fn deep_nesting_anywhere_overflows_no_stack() {
         drop(parse(TRACK, body.as_bytes(), 10));
     }
 }
+
+#[test]
+fn a_pixel_holds_a_call_and_is_answered_with_an_image() {
+    use crate::protocol::testing::with_request;
+    use base64::Engine as _;
+    let data =
+        base64::engine::general_purpose::STANDARD.encode(r#"{"writeKey":"wk","userId":"u","event":"Mail Opened"}"#);
+    let target = format!("/v1/pixel/track?data={data}");
+    let understood = with_request(Method::Get, &target, &[], b"", |request| {
+        assert!(Segment.claims(&request.head));
+        let answer = Segment.answer(&request.head, &Verdict::Taken(&crate::protocol::Tally::default()));
+        assert_eq!(answer.content_type, "image/gif");
+        Segment.parse(request).expect("understood")
+    });
+    assert_eq!(understood.write_key.as_deref(), Some("wk"));
+    assert!(matches!(&understood.items[..], [Item::Event { event, .. }] if event.name == "Mail Opened"));
+    for (target, expected) in
+        [("/v1/pixel/track", "`data` is missing"), ("/v1/pixel/page?data=!", "`data` is not base64")]
+    {
+        let error = with_request(Method::Get, target, &[], b"", |request| Segment.parse(request)).expect_err("refused");
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    for target in ["/v1/pixel/batch", "/v1/pixel", "/v1/track"] {
+        with_request(Method::Get, target, &[], b"", |request| assert!(!Segment.claims(&request.head), "{target}"));
+    }
+}
