@@ -90,13 +90,11 @@ impl<'a> Cursor<'a> {
     fn item<T: Object<'a>>(&mut self) -> Result<(&'a str, Option<T>), Trouble> {
         let is_object = self.is_at(b'{');
         let from = self.at;
-        if is_object {
-            if let Ok(Read(item)) = self.value() {
-                return Ok((&self.text[from..self.at], Some(item)));
-            }
-            // The others must not suffer for names with half an emoji, or for nesting that serde_json refuses.
-            self.at = from;
+        if is_object && let Ok(Read(item)) = self.value() {
+            return Ok((&self.text[from..self.at], Some(item)));
         }
+        // The others must not suffer for names with half an emoji, or for nesting that serde_json refuses: where the item
+        // ends can still be found.
         let raw: &RawValue = self.value()?;
         Ok((raw.get(), None))
     }

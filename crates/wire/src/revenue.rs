@@ -68,6 +68,7 @@ mod tests {
         check("Product Viewed", r#"{"total":59.97,"currency":"EUR"}"#, None);
         check("Purchase", r#"{"revenue":null,"nested":{"revenue":1}}"#, None);
         check("Purchase", r#"{"revenue":[1]}"#, None);
+        check("Purchase", r#"{"revenue":null,"total":59.97}"#, None);
         check("Purchase", r#"{"items":[{"revenue":1}]}"#, None);
     }
 

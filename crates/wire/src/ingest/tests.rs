@@ -137,6 +137,15 @@ fn both_forms_say_the_same() {
 }
 
 #[test]
+fn zero_is_no_time() {
+    let mut request = message();
+    (request.sent_at_ms, request.events[0].time_ms) = (Some(0), Some(0));
+    let mut understood = understood(PROTOBUF, &request.encode_to_vec()).expect("understood");
+    let Some(Item::Event { event, .. }) = understood.items.pop() else { panic!("an event") };
+    assert_eq!((event.client_time_ms, event.sent_at_ms), (None, None));
+}
+
+#[test]
 fn one_event_may_stand_alone_and_is_a_track_call_unless_it_says_otherwise() {
     let body = r#"{"write_key":"wk","sent_at":1795360811,"event":"e","visitor_id":"v"}"#;
     let understood = understood(&[], body.as_bytes()).expect("understood");

@@ -277,6 +277,12 @@ fn a_refusal_keeps_its_status_since_browsers_go_by_it() {
 }
 
 #[test]
+fn words_that_json_lacks_become_null() {
+    assert_eq!(track("e", r#","a":NaN,"b":"NaN""#).properties, r#"{"a":null,"b":"NaN"}"#);
+    assert_eq!(track("e", r#","a":-Infinity"#).properties, r#"{"a":null}"#);
+}
+
+#[test]
 fn garbage_is_refused_or_rejected_without_panic() {
     for body in ["data=%", "data=!!!", "data=W3s=", "data=[", "data={", "[[[[", "{\"event\":", "data=7Q==", "data", "="]
     {

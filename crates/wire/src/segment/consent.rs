@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 use trackway_domain::event::Consent;
 
-use crate::json::Members;
+use crate::json::{self, Members};
 
 /// Reads `context.consent`: `{"categoryPreferences": {"Analytics": true, "Advertising": false}}`.
 ///
@@ -16,7 +16,6 @@ pub(super) fn of_context(consent: &RawValue) -> Consent {
         "false" => Some(Consent::Denied),
         _ => None,
     };
-    let is_analytics = |name: &str| ["analytics", "c0002"].iter().any(|known| name.eq_ignore_ascii_case(known));
     if let Some((_, value)) = categories.iter().find(|(name, _)| is_analytics(name)) {
         return answer(value).unwrap_or_default();
     }
@@ -25,6 +24,29 @@ pub(super) fn of_context(consent: &RawValue) -> Consent {
         Some(first) if answers.all(|other| other == first) => first,
         _ => Consent::Unknown,
     }
+}
+
+/// Reads RudderStack's `context.consentManagement`: `{"allowedConsentIds": [], "deniedConsentIds": ["Analytics"]}`.
+pub(super) fn of_management(management: &RawValue) -> Consent {
+    let management = Members::of(management);
+    let names_analytics = |list: &str| {
+        let ids = management.get(list).and_then(|ids| json::list(ids.get(), IDS_MAX)).unwrap_or_default();
+        ids.into_iter().filter_map(json::text).any(|id| is_analytics(&id))
+    };
+    if names_analytics("deniedConsentIds") {
+        Consent::Denied
+    } else if names_analytics("allowedConsentIds") {
+        Consent::Granted
+    } else {
+        Consent::Unknown
+    }
+}
+
+/// Above any site's categories.
+const IDS_MAX: usize = 100;
+
+fn is_analytics(name: &str) -> bool {
+    ["analytics", "c0002"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]
@@ -47,5 +69,18 @@ mod tests {
         check(r#"{"Analytics":"yes","b":true}"#, Consent::Unknown);
         check("{}", Consent::Unknown);
         check("[true]", Consent::Unknown);
+    }
+
+    #[test]
+    fn rudderstacks_lists_name_what_is_allowed_and_what_is_not() {
+        let check = |json: &str, expected| {
+            let raw: Box<RawValue> = serde_json::from_str(json).expect("JSON");
+            assert_eq!(of_management(&raw), expected, "{json}");
+        };
+        check(r#"{"allowedConsentIds":["C0001","C0002"],"deniedConsentIds":[]}"#, Consent::Granted);
+        check(r#"{"allowedConsentIds":["x"],"deniedConsentIds":["Analytics"]}"#, Consent::Denied);
+        check(r#"{"allowedConsentIds":["C0002"],"deniedConsentIds":["C0002"]}"#, Consent::Denied);
+        check(r#"{"allowedConsentIds":["x"],"deniedConsentIds":7}"#, Consent::Unknown);
+        check("7", Consent::Unknown);
     }
 }

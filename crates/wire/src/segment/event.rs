@@ -194,10 +194,13 @@ fn context(fields: &mut ContextFields<'_>) -> Context {
     {
         page.rest.keep("search".into(), value);
     }
-    // Its categories are the site's own, so they are kept beside what they mean here.
-    let agreed = fields.consent.map(consent::of_context).unwrap_or_default();
-    if let Some(consent) = fields.consent {
-        fields.rest.keep("consent".into(), consent);
+    // Segment's and RudderStack's. The categories are the site's own, so they are kept beside what they mean here.
+    let (consent, management) = (fields.consent.take(), fields.consent_management.take());
+    let agreed = consent.map(consent::of_context).or_else(|| management.map(consent::of_management));
+    for (name, value) in [("consent", consent), ("consentManagement", management)] {
+        if let Some(value) = value {
+            fields.rest.keep(name.into(), value);
+        }
     }
     let pixels = |value: Value<'_>| value.and_then(json::text).and_then(|text| text.parse::<f64>().ok());
     Context {
@@ -220,7 +223,7 @@ fn context(fields: &mut ContextFields<'_>) -> Context {
         },
         session: owned(fields.session_id),
         ip: owned(fields.ip),
-        consent: agreed,
+        consent: agreed.unwrap_or_default(),
     }
 }
 

@@ -102,7 +102,8 @@ object! {
     /// `context`
     ContextFields {
         "userAgent" => user_agent, "locale" => locale, "traits" => traits, "sequence" => sequence,
-        "sessionId" => session_id, "ip" => ip, "consent" => consent
+        "sessionId" => session_id, "ip" => ip, "consent" => consent,
+        "consentManagement" => consent_management
     }
     nested { "page" => page: PageFields, "campaign" => campaign: CampaignFields, "screen" => screen: ScreenFields, "library" => library: LibraryFields }
 }

@@ -248,6 +248,8 @@ fn times_come_from_the_item_or_its_batch() {
         r#"{"sentAt":"2026-11-22T15:20:11Z","batch":[{"type":"page","userId":"u","timestamp":"2026-11-22T15:20:10Z"}]}"#,
     );
     assert_eq!((event.client_time_ms, event.sent_at_ms), (Some(1_795_360_810_000), Some(1_795_360_811_000)));
+    let own = r#"{"sentAt":1795360899,"batch":[{"type":"page","userId":"u","sentAt":1795360812}]}"#;
+    assert_eq!(check(Call::Batch, own).sent_at_ms, Some(1_795_360_812_000));
     let event = track(r#","originalTimestamp":1795360810000,"timestamp":1795360899000,"sentAt":1795360812"#);
     assert_eq!((event.client_time_ms, event.sent_at_ms), (Some(1_795_360_810_000), Some(1_795_360_812_000)));
     assert_eq!(event.properties, r#"{"$context":{"$event":{"timestamp":1795360899000}}}"#);
@@ -353,6 +355,10 @@ fn session_address_and_consent_have_fields() {
     assert_eq!((&*context.session, &*context.ip), ("1795360879787", "192.0.2.7"));
     assert_eq!(context.consent, trackway_domain::event::Consent::Denied);
     assert_eq!(event.properties, format!(r#"{{"$context":{{"consent":{consent}}}}}"#));
+    let management = r#"{"allowedConsentIds":["C0002"]}"#;
+    let event = track(&format!(r#","context":{{"consentManagement":{management}}}"#));
+    assert_eq!(event.context.consent, trackway_domain::event::Consent::Granted);
+    assert_eq!(event.properties, format!(r#"{{"$context":{{"consentManagement":{management}}}}}"#));
 }
 
 #[test]
