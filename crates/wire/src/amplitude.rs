@@ -36,7 +36,11 @@ impl Protocol for Amplitude {
     /// `/batch` is PostHog's too, with `batch` where `events` stands here, and Universal Analytics', which sends no JSON.
     fn recognises(&self, request: &Request<'_>) -> bool {
         let body = json::body_text(request.body);
-        body.starts_with('{') && json::object::<Members<'_>>(&body).is_ok_and(|body| body.get("events").is_some())
+        match json::object::<Members<'_>>(&body) {
+            Ok(body) => body.get("events").is_some(),
+            // Python's NaN is no JSON, and mended only once it is clear whose it is.
+            Err(_) => body.starts_with('{') && body.contains("\"events\""),
+        }
     }
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {

@@ -145,6 +145,7 @@ fn posthogs_and_universal_analytics_batches_are_left_to_them() {
         with_request(Method::Post, "/batch", &[], body.as_bytes(), |request| Amplitude.recognises(request))
     };
     assert!(recognised(r#" {"api_key":"k","events":[]}"#));
+    assert!(recognised(r#"{"api_key":"k","events":[{"x":NaN}]}"#));
     for body in [r#"{"api_key":"k","batch":[]}"#, "v=1&tid=UA-1&t=event\nv=1", "", "{", r#"["events"]"#] {
         assert!(!recognised(body), "{body}");
     }
