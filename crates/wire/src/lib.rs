@@ -5,6 +5,10 @@
 
 mod client_time;
 mod draft;
+mod form;
+pub mod ga4_mp;
+pub mod ga4_web;
+mod google;
 mod json;
 mod json_marks;
 pub mod log;
@@ -12,6 +16,7 @@ pub mod pixel;
 pub mod protocol;
 pub mod rules;
 pub mod segment;
+pub mod universal_analytics;
 
 use std::fmt::{self, Write as _};
 

@@ -12,7 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use crate::{Rejection, Understood};
 
 /// Every protocol that is understood. Where several claim a path, the first that recognises the request has it.
-pub static ALL: &[&dyn Protocol] = &[&crate::segment::Segment, &crate::pixel::Pixel];
+pub static ALL: &[&dyn Protocol] = &[
+    &crate::segment::Segment,
+    &crate::pixel::Pixel,
+    &crate::ga4_mp::Ga4Mp,
+    &crate::ga4_web::Ga4Web,
+    &crate::universal_analytics::UniversalAnalytics,
+];
 
 /// The protocols that may have a request with this head, in their order.
 pub fn claimants<'h, 'a>(head: &'h Head<'a>) -> impl Iterator<Item = &'static dyn Protocol> + use<'h, 'a> {
@@ -161,12 +167,7 @@ impl Answer {
     /// A body of JSON.
     #[must_use]
     pub fn json(status: u16, body: String) -> Self {
-        Self {
-            status,
-            content_type: "application/json",
-            body: Cow::Owned(body.into_bytes()),
-            headers: Vec::new(),
-        }
+        Self { status, content_type: "application/json", body: Cow::Owned(body.into_bytes()), headers: Vec::new() }
     }
 
     /// With one more header.

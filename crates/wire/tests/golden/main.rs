@@ -2,4 +2,5 @@
 //! exactly once, with the right name, ids, time and properties, and is answered as its tracker expects.
 
 mod capture;
+mod ga4;
 mod segment;
