@@ -141,7 +141,7 @@ impl<'a> Sender<'a> {
             url: said("page_location"),
             title: said("page_title"),
             referrer: said("page_referrer"),
-            page_name: if kind == EventKind::Screen { said("screen_name") } else { String::new() },
+            page_name: if kind == EventKind::Screen { screen_name(&params) } else { String::new() },
             session: said("session_id"),
             consent: self.consent,
             campaign: if name == "campaign_details" { campaign(&params) } else { Campaign::default() },
@@ -181,6 +181,12 @@ pub(crate) fn kind(name: &str) -> EventKind {
 /// Whether `value` of an event by this name is money that was paid. (In a cart it is not yet.)
 pub(crate) fn earns(name: &str) -> bool {
     matches!(name, "purchase" | "refund" | "in_app_purchase" | "ecommerce_purchase")
+}
+
+/// Apps say it in the second way.
+fn screen_name(params: &Members<'_>) -> String {
+    let name = params.text("screen_name").or_else(|| params.text("firebase_screen"));
+    name.map(Cow::into_owned).unwrap_or_default()
 }
 
 fn campaign(params: &Members<'_>) -> Campaign {

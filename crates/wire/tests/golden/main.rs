@@ -3,4 +3,6 @@
 
 mod capture;
 mod ga4;
+mod ga4_mp;
 mod segment;
+mod universal_analytics;
