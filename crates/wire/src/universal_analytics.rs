@@ -77,7 +77,7 @@ impl Protocol for UniversalAnalytics {
 
     fn answer(&self, head: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
         let image = image_answer(verdict);
-        if head.path == SCRIPT_PATH && image.status == 200 {
+        if head.path == SCRIPT_PATH {
             // analytics.js reads what to do next; this says nothing.
             return Answer { content_type: "text/plain", body: Cow::Borrowed(b"1"), ..image };
         }

@@ -36,6 +36,7 @@ fn refusal(body: &str) -> Rejection {
 fn a_purchase_says_who_when_where_and_how_much() {
     let event = event(
         r#"{"client_id":"123.456","user_id":"u1","timestamp_micros":1795360810973000,"non_personalized_ads":false,
+        "validation_behavior":"RELAXED","api_secret":"s3cret",
         "user_properties":{"plan":{"value":"pro"},"big":{"value":9007199254740993},"gone":{"value":null},"odd":[1]},
         "ip_override":"192.0.2.7","user_agent":"UA","device":{"language":"de-DE","screen_resolution":"1280x720"},
         "events":[{"name":"purchase","params":{"session_id":1795360800,"engagement_time_msec":"100","value":129.90,
@@ -72,12 +73,12 @@ fn a_purchase_says_who_when_where_and_how_much() {
 fn an_event_has_its_own_time_and_the_requests_else() {
     let events = events(
         r#"{"client_id":"c","timestamp_micros":"1795360810973999","events":[{"name":"a"},
-        {"name":"b","timestamp_micros":1795360810000000},{"name":"c","timestamp_micros":"soon"}]}"#,
+        {"name":"b","timestamp_micros":1795360810000000},{"name":"c","timestamp_micros":"soon"},{"name":"d","timestamp_micros":0}]}"#,
     );
     let times: Vec<_> = events.iter().map(|event| event.client_time_ms.expect("a time")).collect();
-    assert_eq!(times, [1_795_360_810_973, 1_795_360_810_000, 1_795_360_810_973]);
+    assert_eq!(times, [1_795_360_810_973, 1_795_360_810_000, 1_795_360_810_973, 1_795_360_810_973]);
     assert_eq!(events[2].properties, r#"{"$context":{"$event":{"timestamp_micros":"soon"}}}"#);
-    assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(events.iter().map(|event| event.sequence).collect::<Vec<_>>(), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -91,11 +92,13 @@ fn one_event_may_stand_where_the_list_should() {
 fn views_of_pages_and_screens_are_known_by_name() {
     let events = events(
         r#"{"app_instance_id":"i","events":[{"name":"page_view"},
-        {"name":"screen_view","params":{"screen_name":"Start","language":"en"}}]}"#,
+        {"name":"screen_view","params":{"screen_name":"Start","language":"en"}},
+        {"name":"screen_view","params":{"firebase_screen":"End"}}]}"#,
     );
     assert_eq!((events[0].kind, &*events[0].name), (EventKind::Page, "page"));
     assert_eq!((events[1].kind, &*events[1].name), (EventKind::Screen, "screen"));
     assert_eq!((&*events[1].context.page_name, &*events[1].context.locale), ("Start", "en"));
+    assert_eq!(events[2].context.page_name, "End");
     assert_eq!(events[0].visitor, Some(Visitor::Device("i".into())));
 }
 

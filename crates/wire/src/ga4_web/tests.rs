@@ -130,6 +130,7 @@ fn no_name_and_nobody_are_rejected() {
     };
     assert_eq!(field("/g/collect?v=2&tid=G-1&cid=c"), "event");
     assert_eq!(field("/g/collect?v=2&tid=G-1&en=e"), "cid");
+    assert_eq!(event("en=e&z=1&_z=2&api_secret=s3cret").properties, "{}", "neither noise nor secrets are kept");
     assert_eq!(event("en=screen_view&ep.screen_name=Start").context.page_name, "Start");
 }
 

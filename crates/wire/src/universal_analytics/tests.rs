@@ -106,6 +106,7 @@ fn each_type_of_hit_has_its_meaning() {
     let screen = event("t=screenview&cd=Start&an=App&av=1.0");
     assert_eq!((screen.kind, &*screen.context.page_name), (EventKind::Screen, "Start"));
     assert_eq!(screen.properties, r#"{"$context":{"an":"App","av":"1.0"}}"#);
+    assert_eq!(event("t=appview&cd=Start").kind, EventKind::Screen);
 }
 
 #[test]
@@ -145,6 +146,7 @@ fn a_queued_hit_happened_before_it_was_sent() {
     assert_eq!(time("&qt=560"), EventTime(received.0 - 560));
     assert_eq!(time("&qt=0"), EventTime(received.0));
     assert_eq!(time(""), EventTime(received.0));
+    assert_eq!(event("t=pageview&qt=60000").properties, "{}");
     assert_eq!(event("t=pageview&qt=soon").properties, r#"{"$context":{"qt":"soon"}}"#);
 }
 
@@ -170,6 +172,15 @@ fn a_query_counts_with_an_empty_body_and_a_second_line_only_in_a_batch() {
     let refused =
         with_request(Method::Post, "/collect", &[], two.as_bytes(), |request| UniversalAnalytics.parse(request));
     assert_eq!(refused.expect_err("two").code(), "too_large");
+}
+
+#[test]
+fn a_small_request_does_not_become_a_large_one() {
+    let target = format!("/batch?dt={}", "x".repeat(5000));
+    let body = "v=1&tid=UA-1&cid=c&t=pageview\n".repeat(1000);
+    let refused =
+        with_request(Method::Post, &target, &[], body.as_bytes(), |request| UniversalAnalytics.parse(request));
+    assert_eq!(refused.expect_err("too much").code(), "too_large");
 }
 
 #[test]
