@@ -74,6 +74,16 @@ struct Visit<'a> {
     fresh_id: OnceLock<String>,
 }
 
+/// What a request turned out to be, as far as its answer goes by it.
+struct Read {
+    /// The first protocol that claims it, until its body tells better.
+    protocol: &'static dyn Protocol,
+    /// Its body, once it is read.
+    body: Bytes,
+    /// A cookie to be set.
+    cookie: Option<HeaderValue>,
+}
+
 /// What became of a request, before its protocol says it.
 enum Taken {
     Aside(Answer),
@@ -125,18 +135,14 @@ impl<'a> Visit<'a> {
     }
 
     async fn take(self, body: Incoming) -> (Option<&'static dyn Protocol>, Reply) {
-        let mut protocol = self.first.0;
-        let mut cookie = None;
-        let taken = self.taken(body, &mut protocol, &mut cookie).await;
-        let mut reply = match &taken {
-            Ok(Taken::Aside(answer)) => reply::of_answer(answer.clone()),
-            Ok(Taken::Tally(tally)) => {
-                reply::of_answer(self.with_head(|head| protocol.answer(head, &Verdict::Taken(tally))))
-            }
-            Err(refusal) => {
-                let refused = refusal.refused();
-                reply::of_refusal(refusal, self.with_head(|head| protocol.answer(head, &Verdict::Refused(&refused))))
-            }
+        let mut read = Read { protocol: self.first.0, body: Bytes::new(), cookie: None };
+        let taken = self.taken(body, &mut read).await;
+        let Read { protocol, body, cookie } = read;
+        let answer = |verdict: &Verdict<'_>| self.with_request(&body, |request| protocol.answer(request, verdict));
+        let mut reply = match taken {
+            Ok(Taken::Aside(answer)) => reply::of_answer(answer),
+            Ok(Taken::Tally(tally)) => reply::of_answer(answer(&Verdict::Taken(&tally))),
+            Err(refusal) => reply::of_refusal(&refusal, answer(&Verdict::Refused(&refusal.refused()))),
         };
         if let Some(cookie) = cookie {
             reply.headers_mut().append(SET_COOKIE, cookie);
@@ -144,18 +150,18 @@ impl<'a> Visit<'a> {
         (Some(protocol), reply)
     }
 
-    /// - `protocol`: the first that claims the request, until its body tells better.
-    /// - `cookie`: one to be set.
-    async fn taken(
-        &self,
-        body: Incoming,
-        protocol: &mut &'static dyn Protocol,
-        cookie: &mut Option<HeaderValue>,
-    ) -> Result<Taken, Refusal> {
+    async fn taken(&self, body: Incoming, read: &mut Read) -> Result<Taken, Refusal> {
         let gateway = self.gateway;
         let admissions = gateway.admissions.read().expect("not poisoned").clone();
         let admit = |key: Option<&str>| admissions.admit(key, &self.head.headers, self.now);
         let (first, alone) = self.first;
+        // A question for settings has its answer whatever the key may send.
+        if alone
+            && self.method == protocol::Method::Get
+            && let Some(answer) = self.with_request(&[], |request| first.aside(request))
+        {
+            return Ok(Taken::Aside(answer));
+        }
         let mut admission = None;
         if let Some(key) = self.replay.as_ref().and_then(|replay| replay.project_key) {
             admission = Some(admit(Some(key))?);
@@ -168,8 +174,9 @@ impl<'a> Visit<'a> {
             protocol::Method::Get => (Bytes::new(), 0),
             protocol::Method::Post => body::read(body, &self.head.headers, &gateway.limits, &mut lease).await?,
         };
-        let (of_body, head_key, found) = self.with_request(&body, |request| self.find(request));
-        *protocol = of_body;
+        read.body = body.clone();
+        let (protocol, head_key, found) = self.with_request(&body, |request| self.find(request));
+        read.protocol = protocol;
         if admission.is_none()
             && let Some(key) = head_key
         {
@@ -179,7 +186,7 @@ impl<'a> Visit<'a> {
             Found::Aside(answer) => return Ok(Taken::Aside(answer)),
             Found::Understood(understood) => understood,
             Found::NotUnderstood(reason) => {
-                return Err(self.reject(*protocol, admission.as_ref(), reason, body, sent_bytes).await);
+                return Err(self.reject(protocol, admission.as_ref(), reason, body, sent_bytes).await);
             }
         };
         if let Some(replay) = &self.replay {
@@ -192,17 +199,17 @@ impl<'a> Visit<'a> {
         };
         let shares = shares(admission, understood.own_keys, understood.items, admit)?;
         let mut tally = Tally { accepted: 0, nothing: 0, rejected: shares.refused };
-        gateway.nobodys.events(*protocol, Decision::Rejected, tally.rejected.len());
+        gateway.nobodys.events(protocol, Decision::Rejected, tally.rejected.len());
         for (admission, items) in shares.admitted {
             let id_cookie = self.id_cookie(&admission, understood.anonymous);
             let sender = self.sender(understood.anonymous, id_cookie.as_deref());
-            admission.project.meters.request(*protocol, sent_bytes);
-            let outcome = self.append(*protocol, &admission, &sender, items, &body).await?;
+            admission.project.meters.request(protocol, sent_bytes);
+            let outcome = self.append(protocol, &admission, &sender, items, &body).await?;
             tally.accepted += outcome.accepted;
             // A sender has no business with what is kept of its events.
             tally.nothing += outcome.nothing + outcome.withheld;
             tally.rejected.extend(outcome.rejected);
-            *cookie = id_cookie.map(|id| cookie::give(&id, &self.head.headers)).or(cookie.take());
+            read.cookie = id_cookie.map(|id| cookie::give(&id, &self.head.headers)).or(read.cookie.take());
         }
         tally.rejected.sort_by_key(|(index, _)| *index);
         Ok(Taken::Tally(tally))

@@ -94,7 +94,7 @@ impl Protocol for Countly {
 
     /// Success is 2xx with an object that has a `result`. After any other answer the SDK waits and sends the same again,
     /// without end and before all else; so only what may be taken later is answered otherwise.
-    fn answer(&self, _: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, _: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
         match verdict {
             Verdict::Taken(tally) if tally.rejected.is_empty() => {
                 Answer::of(200, "application/json", br#"{"result":"Success"}"#)

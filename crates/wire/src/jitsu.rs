@@ -35,7 +35,7 @@ impl Protocol for Jitsu {
     }
 
     /// The tracker sends nothing twice, whatever the answer.
-    fn answer(&self, _: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, _: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
         match verdict {
             Verdict::Taken(tally) if tally.rejected.is_empty() => {
                 Answer::of(200, "application/json", br#"{"ok":true}"#)
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn what_was_taken_is_ok_and_the_rest_says_what_it_is() {
         let status = |verdict: &Verdict<'_>| {
-            with_request(Method::Post, "/api/s/track", &[], b"", |request| Jitsu.answer(&request.head, verdict).status)
+            with_request(Method::Post, "/api/s/track", &[], b"", |request| Jitsu.answer(request, verdict).status)
         };
         let rejected = vec![(0, Rejection::Missing { field: "event", hint: "" })];
         assert_eq!(status(&Verdict::Taken(&Tally { accepted: 1, ..Tally::default() })), 200);

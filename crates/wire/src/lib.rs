@@ -3,16 +3,25 @@
 //! Pure: no input or output, no clock. Every function that takes foreign bytes answers for any bytes, in bounded memory.
 //! A protocol is one file that implements [`protocol::Protocol`]; a further one touches one line of [`protocol::ALL`].
 
+pub mod amplitude;
+mod base64_loose;
 mod client_time;
 pub mod countly;
 mod draft;
+mod form;
+pub mod ga4_mp;
+pub mod ga4_web;
+mod google;
+pub mod ingest;
 mod jitsu;
 mod json;
+mod json_items;
 mod json_marks;
 mod json_union;
 pub mod log;
 pub mod matomo;
 mod mended;
+pub mod mixpanel;
 mod openpanel;
 mod params;
 pub mod pixel;
@@ -20,10 +29,13 @@ mod plausible;
 mod posthog;
 pub mod protocol;
 pub mod redact;
+mod revenue;
+pub mod rudderstack;
 pub mod rules;
 pub mod segment;
 pub mod snowplow;
 mod umami;
+pub mod universal_analytics;
 
 use std::fmt::{self, Write as _};
 

@@ -70,7 +70,8 @@ impl Protocol for Matomo {
         Ok(understood)
     }
 
-    fn answer(&self, head: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, request: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
+        let head = &request.head;
         // The trackers' own forms say `send_image=0` in the body, and so do browsers with many hits at once.
         let is_form = head.header("content-type").is_some_and(|kind| kind.contains("form-urlencoded"));
         let is_many = head.method == Method::Post && head.parameter("idsite").is_none() && !is_form;

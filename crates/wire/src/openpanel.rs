@@ -44,7 +44,8 @@ impl Protocol for OpenPanel {
         mended::parse(&json::body_text(request.body), |text| parse(text, request))
     }
 
-    fn answer(&self, head: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, request: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
+        let head = &request.head;
         let refused = match verdict {
             Verdict::Taken(_) => {
                 // The tracker shows both to the app; it never sends them by itself.

@@ -30,7 +30,7 @@ impl Protocol for Pixel {
         Ok(parse(request.head.query))
     }
 
-    fn answer(&self, _: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, _: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
         image_answer(verdict)
     }
 }

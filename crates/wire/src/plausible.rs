@@ -34,7 +34,7 @@ impl Protocol for Plausible {
     }
 
     /// The scripts send nothing twice, whatever the answer; the status is for people.
-    fn answer(&self, _: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, _: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
         match verdict {
             Verdict::Taken(tally) if tally.rejected.is_empty() => Answer::of(202, "text/plain", b"ok"),
             Verdict::Taken(_) | Verdict::Refused(_) => plain_answer(verdict),
@@ -218,9 +218,7 @@ mod tests {
     #[test]
     fn what_was_taken_is_202_and_the_rest_says_what_it_is() {
         let status = |verdict: &Verdict<'_>| {
-            with_request(Method::Post, "/api/event", &[], b"", |request| {
-                Plausible.answer(&request.head, verdict).status
-            })
+            with_request(Method::Post, "/api/event", &[], b"", |request| Plausible.answer(request, verdict).status)
         };
         let rejected = vec![(0, Rejection::Missing { field: "event", hint: "" })];
         assert_eq!(status(&Verdict::Taken(&Tally { accepted: 1, ..Tally::default() })), 202);

@@ -71,7 +71,7 @@ impl Protocol for PostHog {
         mended::parse(&text, |text| parse(request, text))
     }
 
-    fn answer(&self, _: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, _: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
         match verdict {
             Verdict::Taken(tally) if tally.rejected.is_empty() => success(),
             // Anything but exactly 200 is sent again by browsers and Python.

@@ -11,18 +11,26 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::{Rejection, Understood};
 
-/// Every protocol that is understood. Where several claim a path, the first that recognises the request has it.
+/// Every protocol that is understood. Where several claim a path, the first that recognises the request has it, so those
+/// that are told by a mark of their own stand before those that take what is left.
 pub static ALL: &[&dyn Protocol] = &[
+    &crate::rudderstack::RudderStack,
     &crate::segment::Segment,
+    &crate::ingest::Ingest,
     &crate::pixel::Pixel,
+    &crate::ga4_web::Ga4Web,
+    &crate::ga4_mp::Ga4Mp,
+    &crate::universal_analytics::UniversalAnalytics,
     &crate::posthog::PostHog,
+    &crate::amplitude::Amplitude,
+    &crate::openpanel::OpenPanel,
+    &crate::mixpanel::Mixpanel,
+    &crate::snowplow::Snowplow,
+    &crate::countly::Countly,
+    &crate::matomo::Matomo,
     &crate::plausible::Plausible,
     &crate::umami::Umami,
-    &crate::openpanel::OpenPanel,
     &crate::jitsu::Jitsu,
-    &crate::snowplow::Snowplow,
-    &crate::matomo::Matomo,
-    &crate::countly::Countly,
 ];
 
 /// The protocols that may have a request with this head, in their order.
@@ -216,8 +224,10 @@ pub trait Protocol: Sync {
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection>;
 
     /// The answer that this protocol's trackers understand.
-    fn answer(&self, head: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
-        let _ = head;
+    ///
+    /// - `request`: its body is empty if the request was refused before it was read.
+    fn answer(&self, request: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
+        let _ = request;
         plain_answer(verdict)
     }
 }

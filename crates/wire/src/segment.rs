@@ -1,7 +1,8 @@
-//! Segment's HTTP tracking API: `/v1/track` and its sisters, `/v1/batch`, and the short names of the browser tracker.
+//! Segment's HTTP tracking API: `/v1/track` and its sisters, `/v1/batch`, the short names of the browser tracker, and
+//! `/v1/pixel/track` and its sisters for images.
 //!
-//! RudderStack's trackers speak it too (`originalTimestamp`, traits within the context). What we add and document is
-//! `context.sequence`: a counter that orders events of one visitor at one time, for back-fills.
+//! RudderStack's trackers speak it too (`originalTimestamp`, traits within the context; [`crate::rudderstack`]). What we
+//! add and document is `context.sequence`: a counter that orders events of one visitor at one time, for back-fills.
 //!
 //! - An item loses nothing: members without a field of their own go into properties as `$context`, those beside the
 //!   context as `$context.$event`. Only `integrations` and `_metadata` (how Segment routes) and write keys are dropped.
@@ -12,8 +13,10 @@
 //! <https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/>, and captured requests
 //! (`tests/captures/segment`).
 
+mod consent;
 mod event;
 mod fields;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -21,9 +24,10 @@ use serde_json::value::RawValue;
 use trackway_domain::event::EventKind;
 
 use self::event::Place;
-use self::fields::{Batch, ContextFields, Fields, ITEMS_KEPT_MAX};
-use crate::protocol::{Head, Method, Protocol, Request};
-use crate::{Item, Rejection, Understood, client_time, json, json_marks};
+use self::fields::{ContextFields, Fields};
+use crate::draft::within;
+use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, plain_answer};
+use crate::{Item, Rejection, Understood, base64_loose, client_time, json, json_items, json_marks, pixel};
 
 /// Segment's trackers.
 pub struct Segment;
@@ -34,13 +38,42 @@ impl Protocol for Segment {
     }
 
     fn claims(&self, head: &Head<'_>) -> bool {
-        head.method == Method::Post && Call::of_path(head.path).is_some()
+        let takes_events = match head.method {
+            Method::Get => pixel_call(head.path).is_some(),
+            Method::Post => Call::of_path(head.path).is_some(),
+        };
+        takes_events || settings::claims(head)
+    }
+
+    fn aside(&self, request: &Request<'_>) -> Option<Answer> {
+        settings::answer(&request.head)
     }
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
-        let call = Call::of_path(request.head.path).expect("it was claimed");
-        parse(call, request.body, request.items_max)
+        let head = &request.head;
+        if let Some(call) = pixel_call(head.path) {
+            let hint = "Put the call into it, as base64 of JSON";
+            let data = head.parameter("data").ok_or(Rejection::Missing { field: "data", hint })?;
+            let expected = "base64 of JSON";
+            let body = base64_loose::decode(&data).ok_or(Rejection::Malformed { what: "`data`".into(), expected })?;
+            return parse(call, &body, request.items_max);
+        }
+        match Call::of_path(head.path) {
+            Some(call) => parse(call, request.body, request.items_max),
+            None => Ok(Understood::default()),
+        }
     }
+
+    fn answer(&self, request: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
+        let head = &request.head;
+        if pixel_call(head.path).is_some() { pixel::image_answer(verdict) } else { plain_answer(verdict) }
+    }
+}
+
+/// The call of a pixel, whose `data` is the body: `/v1/pixel/track`.
+fn pixel_call(path: &str) -> Option<Call> {
+    let call = path.strip_prefix("/v1/pixel/")?;
+    Call::of_name(call).filter(|call| *call != Call::Batch)
 }
 
 /// What a path of the API takes.
@@ -56,7 +89,11 @@ impl Call {
     /// The call that `path` names, if it is one of Segment's.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
-        Some(match path.strip_prefix("/v1/")? {
+        Self::of_name(path.strip_prefix("/v1/")?)
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
             "track" | "t" => Self::One(EventKind::Track),
             "page" | "p" => Self::One(EventKind::Page),
             "screen" | "s" => Self::One(EventKind::Screen),
@@ -72,7 +109,7 @@ impl Call {
 /// Understands a body.
 ///
 /// - `body`: JSON, decompressed; its content type says nothing (browsers send `text/plain`).
-/// - `events_max`: items of a batch at most, from the gateway's config; above 100 000 it has no effect.
+/// - `events_max`: items of a batch at most, from the gateway's config.
 ///
 /// # Errors
 /// [`Rejection`] if the body as a whole is not understood; then none of its events is.
@@ -97,37 +134,73 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
     }
     match call {
         Call::One(kind) => {
-            let fields: Fields<'_> = json::object(text).map_err(not_json)?;
+            let fields: Fields<'_> = json::object(text).map_err(|error| json::not_json(&error))?;
             let write_key = key(fields.write_key);
-            let place = Place { kind: Some(kind), index: 0, sent_at_ms: None, outer: None, bytes: text.len() };
+            let place = Place { kind: Some(kind), index: 0, outer: None, bytes: text.len() };
             Ok(Understood { write_key, items: vec![item(fields, &place, text)], ..Understood::default() })
         }
         Call::Batch => {
-            let batch: Batch<'_> = json::object(text).map_err(not_json)?;
-            let Some(items) = batch.items else {
-                return Err(Rejection::Missing { field: "batch", hint: "Send a list of events in it" });
-            };
-            let limit = events_max.min(ITEMS_KEPT_MAX);
-            if items.count > limit {
-                let what = "batch".into();
-                return Err(Rejection::TooLarge { what, value: items.count, unit: "events", limit });
+            let mut batch = batch(text, events_max, None)?;
+            // Hardly any tracker sends one. It may stand behind the items, so they are read once more.
+            if let Some(context) = batch.context {
+                batch = self::batch(text, events_max, json::object(context.get()).ok().as_ref())?;
             }
+            let hint = "Send a list of events in it";
+            let mut items = batch.items.ok_or(Rejection::Missing { field: "batch", hint })?;
+            within(|| "batch".to_owned(), batch.count, "events", events_max)?;
             let sent_at_ms = batch.sent_at.and_then(client_time::of_value);
-            let items = items.first.iter().enumerate();
-            let items = items.map(|(index, raw)| batch_item(raw.get(), index, sent_at_ms, batch.context.as_ref()));
-            Ok(Understood { write_key: key(batch.write_key), items: items.collect(), ..Understood::default() })
+            for item in &mut items {
+                if let Item::Event { event, .. } = item {
+                    event.sent_at_ms = event.sent_at_ms.or(sent_at_ms);
+                }
+            }
+            Ok(Understood { write_key: key(batch.write_key), items, ..Understood::default() })
         }
     }
 }
 
-fn batch_item(raw: &str, index: usize, sent_at_ms: Option<i64>, outer: Option<&ContextFields<'_>>) -> Item {
-    let fields = if raw.starts_with('{') { json::object(raw).ok() } else { None };
+/// A batch, its items made into what they became.
+#[derive(Default)]
+struct Batch<'a> {
+    /// The first ones, as many as were asked for; `None` if there is no list.
+    items: Option<Vec<Item>>,
+    /// How many there are in all.
+    count: usize,
+    write_key: Option<&'a RawValue>,
+    sent_at: Option<&'a RawValue>,
+    context: Option<&'a RawValue>,
+}
+
+/// - `outer`: stands for what an item's own context leaves out.
+fn batch<'a>(text: &'a str, events_max: usize, outer: Option<&ContextFields<'a>>) -> Result<Batch<'a>, Rejection> {
+    let mut batch = Batch::default();
+    let (mut items, mut count) = (Vec::new(), 0);
+    let has_list = json_items::read(
+        text,
+        "batch",
+        |raw, fields| {
+            count += 1;
+            if count <= events_max {
+                items.push(batch_item(raw, fields, items.len(), outer));
+            }
+        },
+        |name, value| match name {
+            "writeKey" => batch.write_key = Some(value),
+            "sentAt" => batch.sent_at = Some(value),
+            "context" => batch.context = Some(value),
+            _ => {}
+        },
+    )?;
+    Ok(Batch { items: has_list.then_some(items), count, ..batch })
+}
+
+fn batch_item<'a>(raw: &'a str, fields: Option<Fields<'a>>, index: usize, outer: Option<&ContextFields<'a>>) -> Item {
     let Some(fields) = fields else {
         let reason = Rejection::Malformed { what: "item of the batch".into(), expected: "a JSON object" };
         return Item::Rejected { reason, content: raw.as_bytes().to_vec() };
     };
     let index = u32::try_from(index).unwrap_or(u32::MAX);
-    item(fields, &Place { kind: None, index, sent_at_ms, outer, bytes: raw.len() }, raw)
+    item(fields, &Place { kind: None, index, outer, bytes: raw.len() }, raw)
 }
 
 fn item(fields: Fields<'_>, place: &Place<'_>, raw: &str) -> Item {
@@ -143,11 +216,4 @@ fn item(fields: Fields<'_>, place: &Place<'_>, raw: &str) -> Item {
 
 fn key(value: Option<&RawValue>) -> Option<String> {
     json::text(value?).map(Into::into)
-}
-
-/// Says where, not what: serde_json's own words quote values, which are personal.
-fn not_json(error: serde_json::Error) -> Rejection {
-    let what = format!("body at line {} column {}", error.line(), error.column());
-    let expected = if error.is_data() { "a list of events where `batch` stands" } else { "valid JSON" };
-    Rejection::Malformed { what, expected }
 }

@@ -106,7 +106,8 @@ impl Protocol for Snowplow {
     }
 
     /// Of the refusals 400, 401, 403, 410 and 422 are final to the trackers; all others they try again.
-    fn answer(&self, head: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, request: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
+        let head = &request.head;
         let answer = match (head.method, verdict) {
             (Method::Get, _) => pixel::image_answer(verdict),
             (Method::Post, Verdict::Taken(tally)) if tally.rejected.is_empty() => {

@@ -37,7 +37,8 @@ impl Protocol for Umami {
     }
 
     /// Nothing is sent twice, whatever the answer; but it must be JSON.
-    fn answer(&self, head: &Head<'_>, verdict: &Verdict<'_>) -> Answer {
+    fn answer(&self, request: &Request<'_>, verdict: &Verdict<'_>) -> Answer {
+        let head = &request.head;
         match verdict {
             Verdict::Taken(tally) if tally.rejected.is_empty() => {
                 let taken = tally.accepted + tally.nothing;
@@ -301,7 +302,7 @@ mod tests {
     #[test]
     fn what_was_taken_is_json_with_a_cache_and_the_rest_says_what_it_is() {
         let answer = |target: &str, verdict: &Verdict<'_>| {
-            let answer = |request: &Request<'_>| Umami.answer(&request.head, verdict);
+            let answer = |request: &Request<'_>| Umami.answer(request, verdict);
             let answer = with_request(Method::Post, target, &[("x-umami-cache", "")], b"", answer);
             (answer.status, String::from_utf8(answer.body.into_owned()).expect("text"))
         };

@@ -83,7 +83,7 @@ impl EventsStage {
     /// audience.
     fn on_event(&mut self, event: Event, request: &Request<'_>, index: u32, clock: &mut PartitionClock) -> Fate {
         let received = clock.log_time;
-        if !self.known.claim(event.key, event.key_source, received) {
+        if !self.known.claim(event.key, event.key_source, request.received, received) {
             return Fate::Duplicate;
         }
         let late = event.time.0 < clock.watermark().0;
@@ -212,6 +212,8 @@ pub(crate) struct Request<'a> {
     /// Why the gateway takes the sender for a bot, or empty.
     pub bot: &'a str,
     pub offset: u64,
+    /// When the gateway received it; the same in every copy of the record.
+    pub received: ReceivedAt,
 }
 
 impl Stage for EventsStage {
@@ -232,7 +234,7 @@ impl Stage for EventsStage {
         }
     }
 
-    fn on_body(&mut self, offset: u64, mut body: pb::VisitorEvents, clock: &mut PartitionClock) {
+    fn on_body(&mut self, offset: u64, received: ReceivedAt, mut body: pb::VisitorEvents, clock: &mut PartitionClock) {
         let project = ProjectId::parse(&body.project).expect("checked in `decode`");
         let visitor = log::visitor_of(&body);
         let events = std::mem::take(&mut body.events);
@@ -245,6 +247,7 @@ impl Stage for EventsStage {
             ip: &body.ip,
             bot: &body.bot,
             offset,
+            received,
         };
         let mut fates = [0_u64; 4];
         for (index, event) in (0..).zip(events) {

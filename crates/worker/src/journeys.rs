@@ -356,7 +356,7 @@ impl Stage for JourneysStage {
         }
     }
 
-    fn on_body(&mut self, _offset: u64, body: JourneysBody, clock: &mut PartitionClock) {
+    fn on_body(&mut self, _offset: u64, _received: ReceivedAt, body: JourneysBody, clock: &mut PartitionClock) {
         match body {
             JourneysBody::Entries(entries) => self.on_entries(entries, clock),
             JourneysBody::Audience(change) => self.on_audience(&change),

@@ -34,7 +34,7 @@ struct Script {
     visitor: u8,
     user: Option<u8>,
     time: i64,
-    /// Events with one id are duplicates.
+    /// Events with one id are duplicates; a third of the ids stand for content of events that have none.
     id: u8,
     buys: bool,
     /// A machine does it.
@@ -97,7 +97,7 @@ fn event(script: &Script) -> Event {
         time: EventTime(BASE + script.time),
         time_source: TimeSource::Client,
         key: EventKey::of_id(&shop(), &script.id.to_string()),
-        key_source: KeySource::Id,
+        key_source: if script.id % 3 == 0 { KeySource::Content } else { KeySource::Id },
         received: ReceivedEvent {
             kind: EventKind::Track,
             name: if script.buys { "buy" } else { "look" }.to_owned(),
@@ -319,17 +319,17 @@ proptest! {
 
         // Events: each once.
         let rows: Vec<&EventRow> = world.rows.iter().flat_map(|rows| &rows.events).collect();
-        let mut ids: Vec<_> = rows.iter().map(|row| row.event_id.clone()).collect();
-        let mut expected: Vec<_> = counted.iter().map(|script| script.id.to_string()).collect();
-        ids.sort();
-        expected.sort();
-        prop_assert_eq!(ids, expected);
+        let mut keys: Vec<_> = rows.iter().map(|row| row.event_key).collect();
+        let mut expected: Vec<_> = counted.iter().map(|script| event(script).key.0).collect();
+        keys.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(keys, expected);
 
         // Persons: the stored key, followed through the identities, is the event's person.
         let identities: HashMap<u128, u128> =
             world.rows.iter().flat_map(|rows| &rows.identities).map(|row| (row.key, row.person)).collect();
         for row in &rows {
-            let script = counted.iter().find(|script| script.id.to_string() == row.event_id).expect("a counted event");
+            let script = counted.iter().find(|script| event(script).key.0 == row.event_key).expect("a counted event");
             let person = identities.get(&row.person).copied().unwrap_or(row.person);
             prop_assert_eq!(PersonKey(person), person_of(script, &counted));
             let bot = match (script.bot, script.visitor) {

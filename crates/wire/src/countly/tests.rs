@@ -56,7 +56,7 @@ fn properties(event: &ReceivedEvent) -> Value {
 }
 
 fn answer(verdict: &Verdict<'_>) -> (u16, String) {
-    let answer = with_request(Method::Post, "/i", &[], b"", |request| Countly.answer(&request.head, verdict));
+    let answer = with_request(Method::Post, "/i", &[], b"", |request| Countly.answer(request, verdict));
     (answer.status, String::from_utf8_lossy(&answer.body).into())
 }
 

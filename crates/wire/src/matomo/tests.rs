@@ -34,7 +34,7 @@ fn properties(event: &ReceivedEvent) -> Value {
 }
 
 fn answer(method: Method, target: &str, headers: &[(&str, &str)], verdict: &Verdict<'_>) -> (u16, String) {
-    let answer = with_request(method, target, headers, b"", |request| Matomo.answer(&request.head, verdict));
+    let answer = with_request(method, target, headers, b"", |request| Matomo.answer(request, verdict));
     let body =
         if answer.content_type == "image/gif" { "GIF".into() } else { String::from_utf8_lossy(&answer.body).into() };
     (answer.status, body)

@@ -139,7 +139,7 @@ fn recordings_are_nothing_and_unknown_calls_are_rejected() {
 #[test]
 fn what_was_taken_is_200_what_may_be_taken_later_503_and_what_never_will_401() {
     let status = |verdict: &Verdict<'_>| {
-        with_request(Method::Post, "/track", HEADERS, b"", |request| OpenPanel.answer(&request.head, verdict).status)
+        with_request(Method::Post, "/track", HEADERS, b"", |request| OpenPanel.answer(request, verdict).status)
     };
     let rejected = vec![(0, Rejection::Missing { field: "x", hint: "" })];
     assert_eq!(status(&Verdict::Taken(&Tally { accepted: 1, ..Tally::default() })), 200);

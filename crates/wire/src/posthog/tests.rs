@@ -274,7 +274,7 @@ fn settings_flags_and_recordings_are_answered_aside() {
 #[test]
 fn what_was_taken_is_200_what_may_be_taken_later_503_and_what_never_will_400_or_its_like() {
     let status = |verdict: &Verdict<'_>| {
-        with_request(Method::Post, "/e/", &[], b"", |request| PostHog.answer(&request.head, verdict).status)
+        with_request(Method::Post, "/e/", &[], b"", |request| PostHog.answer(request, verdict).status)
     };
     let reason = Rejection::Missing { field: "event", hint: "" };
     let tally = Tally { rejected: vec![(0, reason)], ..Tally::default() };

@@ -8,10 +8,11 @@ use trackway_domain::id::Visitor;
 use trackway_domain::identity::is_refused;
 use trackway_domain::limits::{EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX, ID_BYTES_MAX};
 
+use super::consent;
 use super::fields::{ContextFields, Fields, PageProperties, Value};
 use crate::draft::object_within_limits;
 use crate::json::{self, ObjectText, Rest};
-use crate::{Rejection, client_time, shown};
+use crate::{Rejection, client_time, revenue, shown};
 
 /// Where an item stood in its request, and what the request says for all its items.
 pub(super) struct Place<'a> {
@@ -19,8 +20,6 @@ pub(super) struct Place<'a> {
     pub kind: Option<EventKind>,
     /// Position in the request.
     pub index: u32,
-    /// Of the batch.
-    pub sent_at_ms: Option<i64>,
     /// Context of the batch.
     pub outer: Option<&'a ContextFields<'a>>,
     /// Length of the item.
@@ -64,10 +63,11 @@ pub(super) fn understand<'a>(mut fields: Fields<'a>, place: &Place<'a>) -> Resul
     keep_what_is_unused(kind, &mut fields);
     let traits = traits(kind, &name, &mut fields)?;
     let client_time_ms = client_time(&mut fields);
-    let sent_at_ms = fields.sent_at.and_then(client_time::of_value).or(place.sent_at_ms);
+    let sent_at_ms = fields.sent_at.and_then(client_time::of_value);
     let sequence = sequence(&mut fields).unwrap_or(place.index);
     let mut context = context(&mut fields.context);
     let properties = properties(kind, &name, &fields, &mut context)?;
+    let revenue = if kind == EventKind::Track { revenue::of_properties(&name, &properties) } else { None };
     Ok(Some(ReceivedEvent {
         kind,
         name: name.into_owned(),
@@ -79,7 +79,7 @@ pub(super) fn understand<'a>(mut fields: Fields<'a>, place: &Place<'a>) -> Resul
         sent_at_ms,
         sequence,
         context,
-        revenue: None,
+        revenue,
         properties,
         traits,
     }))
@@ -194,6 +194,14 @@ fn context(fields: &mut ContextFields<'_>) -> Context {
     {
         page.rest.keep("search".into(), value);
     }
+    // Segment's and RudderStack's. The categories are the site's own, so they are kept beside what they mean here.
+    let (consent, management) = (fields.consent.take(), fields.consent_management.take());
+    let agreed = consent.map(consent::of_context).or_else(|| management.map(consent::of_management));
+    for (name, value) in [("consent", consent), ("consentManagement", management)] {
+        if let Some(value) = value {
+            fields.rest.keep(name.into(), value);
+        }
+    }
     let pixels = |value: Value<'_>| value.and_then(json::text).and_then(|text| text.parse::<f64>().ok());
     Context {
         url,
@@ -213,7 +221,9 @@ fn context(fields: &mut ContextFields<'_>) -> Context {
             term: owned(fields.campaign.term),
             content: owned(fields.campaign.content),
         },
-        ..Context::default()
+        session: owned(fields.session_id),
+        ip: owned(fields.ip),
+        consent: agreed.unwrap_or_default(),
     }
 }
 

@@ -2,81 +2,13 @@
 
 use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
 use crate::json::{Lenient, Object, Rest};
 
 /// A value that was there, as its text.
 pub(super) type Value<'a> = Option<&'a RawValue>;
-
-/// The outside of a batch.
-#[derive(Default)]
-pub(super) struct Batch<'a> {
-    pub items: Option<Items<'a>>,
-    pub write_key: Value<'a>,
-    pub sent_at: Value<'a>,
-    /// Stands for what an item's own context leaves out.
-    pub context: Option<ContextFields<'a>>,
-}
-
-impl<'a> Object<'a> for Batch<'a> {
-    fn member<A: MapAccess<'a>>(&mut self, name: Cow<'a, str>, map: &mut A) -> Result<(), A::Error> {
-        match &*name {
-            "batch" => self.items = map.next_value_seed(ItemList)?,
-            "writeKey" => self.write_key = map.next_value()?,
-            "sentAt" => self.sent_at = map.next_value()?,
-            "context" => self.context = Some(map.next_value_seed(Lenient::new())?),
-            _ => drop(map.next_value::<serde::de::IgnoredAny>()?),
-        }
-        Ok(())
-    }
-}
-
-/// The items of a batch.
-#[derive(Default)]
-pub(super) struct Items<'a> {
-    /// The first ones: [`ITEMS_KEPT_MAX`] at most, so that `[1,1,1,…` does not take eight times its size.
-    pub first: Vec<&'a RawValue>,
-    /// How many there are in all.
-    pub count: usize,
-}
-
-/// Above any sensible limit of a config. What is more is counted, and the batch is refused.
-pub(super) const ITEMS_KEPT_MAX: usize = 100_000;
-
-struct ItemList;
-
-impl<'a> DeserializeSeed<'a> for ItemList {
-    type Value = Option<Items<'a>>;
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'a> Visitor<'a> for ItemList {
-    type Value = Option<Items<'a>>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a list of events")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut items = Items::default();
-        while let Some(item) = seq.next_element()? {
-            items.count += 1;
-            if items.first.len() < ITEMS_KEPT_MAX {
-                items.first.push(item);
-            }
-        }
-        Ok(Some(items))
-    }
-}
 
 /// One item.
 #[derive(Default)]
@@ -168,7 +100,11 @@ macro_rules! object {
 
 object! {
     /// `context`
-    ContextFields { "userAgent" => user_agent, "locale" => locale, "traits" => traits, "sequence" => sequence }
+    ContextFields {
+        "userAgent" => user_agent, "locale" => locale, "traits" => traits, "sequence" => sequence,
+        "sessionId" => session_id, "ip" => ip, "consent" => consent,
+        "consentManagement" => consent_management
+    }
     nested { "page" => page: PageFields, "campaign" => campaign: CampaignFields, "screen" => screen: ScreenFields, "library" => library: LibraryFields }
 }
 

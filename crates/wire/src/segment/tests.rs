@@ -248,6 +248,8 @@ fn times_come_from_the_item_or_its_batch() {
         r#"{"sentAt":"2026-11-22T15:20:11Z","batch":[{"type":"page","userId":"u","timestamp":"2026-11-22T15:20:10Z"}]}"#,
     );
     assert_eq!((event.client_time_ms, event.sent_at_ms), (Some(1_795_360_810_000), Some(1_795_360_811_000)));
+    let own = r#"{"sentAt":1795360899,"batch":[{"type":"page","userId":"u","sentAt":1795360812}]}"#;
+    assert_eq!(check(Call::Batch, own).sent_at_ms, Some(1_795_360_812_000));
     let event = track(r#","originalTimestamp":1795360810000,"timestamp":1795360899000,"sentAt":1795360812"#);
     assert_eq!((event.client_time_ms, event.sent_at_ms), (Some(1_795_360_810_000), Some(1_795_360_812_000)));
     assert_eq!(event.properties, r#"{"$context":{"$event":{"timestamp":1795360899000}}}"#);
@@ -266,7 +268,10 @@ fn the_context_of_a_batch_stands_for_what_its_items_leave_out() {
         {"type":"page","userId":"u","context":{"locale":"fr","page":{"title":"own"},"tz":2}}]}"#;
     let event = check(Call::Batch, body);
     assert_eq!((&*event.context.locale, &*event.context.url, &*event.context.title), ("fr", "U", "own"));
-    assert_eq!(event.properties, r#"{"$context":{"tz":2,"ip":"i"}}"#);
+    assert_eq!((&*event.properties, &*event.context.ip), (r#"{"$context":{"tz":2}}"#, "i"));
+    let behind = r#"{"batch":[{"type":"page","userId":"u"}],"context":{"locale":"de"},"sentAt":1795360812}"#;
+    let event = check(Call::Batch, behind);
+    assert_eq!((&*event.context.locale, event.sent_at_ms), ("de", Some(1_795_360_812_000)));
 }
 
 #[test]
@@ -326,11 +331,34 @@ fn a_body_that_is_not_the_protocols_is_refused_as_a_whole() {
     assert_eq!(refused(TRACK, r#"{} {}"#), "body at line 1 column 4 is not valid JSON");
     assert!(refused(Call::Batch, "{}").starts_with("`batch` is missing."));
     assert!(refused(Call::Batch, r#"{"batch":null}"#).starts_with("`batch` is missing."));
-    assert!(refused(Call::Batch, r#"{"batch":"secret"}"#).ends_with("is not a list of events where `batch` stands"));
+    assert_eq!(refused(Call::Batch, r#"{"batch":"secret"}"#), "`batch` is not a list");
     assert_eq!(refused(Call::Batch, r#"{"batch":[1,2,3]}"#), "batch is 3 events, limit is 2");
-    let many = format!(r#"{{"batch":[0{}]}}"#, ",0".repeat(100_000));
-    let error = parse(Call::Batch, many.as_bytes(), usize::MAX).expect_err("none is dropped in silence");
-    assert_eq!(error.to_string(), "batch is 100 001 events, limit is 100 000");
+    assert_eq!(refused(Call::Batch, "{\n\"batch\":[{\"x\":}]}"), "body at line 2 column 15 is not valid JSON");
+    assert!(parse(Call::Batch, br#"{"batch":[]}"#, 1).is_ok());
+}
+
+#[test]
+fn revenue_is_what_a_track_call_says_it_earned() {
+    let money = r#","properties":{"revenue":46.48,"currency":"EUR"}"#;
+    let revenue = track(money).revenue.expect("it earned");
+    assert_eq!((revenue.micros, &*revenue.currency), (46_480_000, "EUR"));
+    assert_eq!(track(r#","properties":{"price":46.48}"#).revenue, None);
+    let page = check(Call::One(EventKind::Page), &format!(r#"{{"userId":"u"{money}}}"#));
+    assert_eq!(page.revenue, None);
+}
+
+#[test]
+fn session_address_and_consent_have_fields() {
+    let consent = r#"{"categoryPreferences":{"Analytics":false}}"#;
+    let event = track(&format!(r#","context":{{"sessionId":1795360879787,"ip":"192.0.2.7","consent":{consent}}}"#));
+    let context = &event.context;
+    assert_eq!((&*context.session, &*context.ip), ("1795360879787", "192.0.2.7"));
+    assert_eq!(context.consent, trackway_domain::event::Consent::Denied);
+    assert_eq!(event.properties, format!(r#"{{"$context":{{"consent":{consent}}}}}"#));
+    let management = r#"{"allowedConsentIds":["C0002"]}"#;
+    let event = track(&format!(r#","context":{{"consentManagement":{management}}}"#));
+    assert_eq!(event.context.consent, trackway_domain::event::Consent::Granted);
+    assert_eq!(event.properties, format!(r#"{{"$context":{{"consentManagement":{management}}}}}"#));
 }
 
 #[test]
@@ -346,5 +374,31 @@ fn deep_nesting_anywhere_overflows_no_stack() {
     ] {
         drop(parse(Call::Batch, body.as_bytes(), 10));
         drop(parse(TRACK, body.as_bytes(), 10));
+    }
+}
+
+#[test]
+fn a_pixel_holds_a_call_and_is_answered_with_an_image() {
+    use crate::protocol::testing::with_request;
+    use base64::Engine as _;
+    let data =
+        base64::engine::general_purpose::STANDARD.encode(r#"{"writeKey":"wk","userId":"u","event":"Mail Opened"}"#);
+    let target = format!("/v1/pixel/track?data={data}");
+    let understood = with_request(Method::Get, &target, &[], b"", |request| {
+        assert!(Segment.claims(&request.head));
+        let answer = Segment.answer(request, &Verdict::Taken(&crate::protocol::Tally::default()));
+        assert_eq!(answer.content_type, "image/gif");
+        Segment.parse(request).expect("understood")
+    });
+    assert_eq!(understood.write_key.as_deref(), Some("wk"));
+    assert!(matches!(&understood.items[..], [Item::Event { event, .. }] if event.name == "Mail Opened"));
+    for (target, expected) in
+        [("/v1/pixel/track", "`data` is missing"), ("/v1/pixel/page?data=!", "`data` is not base64")]
+    {
+        let error = with_request(Method::Get, target, &[], b"", |request| Segment.parse(request)).expect_err("refused");
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    for target in ["/v1/pixel/batch", "/v1/pixel", "/v1/track"] {
+        with_request(Method::Get, target, &[], b"", |request| assert!(!Segment.claims(&request.head), "{target}"));
     }
 }

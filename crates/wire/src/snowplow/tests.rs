@@ -49,7 +49,7 @@ fn properties(event: &ReceivedEvent) -> Value {
 
 fn answer(method: Method, headers: &[(&str, &str)], verdict: &Verdict<'_>) -> Answer {
     let target = if method == Method::Get { "/i?e=pv" } else { TP2 };
-    with_request(method, target, headers, b"", |request| Snowplow.answer(&request.head, verdict))
+    with_request(method, target, headers, b"", |request| Snowplow.answer(request, verdict))
 }
 
 fn refused(status: u16, retry_after_seconds: Option<u32>) -> Refused {
@@ -231,7 +231,7 @@ fn a_path_of_the_site_is_told_from_others_and_by_its_schema() {
         ("/acme/t/", Some("snowplow")),
         ("/v1/batch", Some("segment")),
         ("/v2/batch", None),
-        ("/track", None),
+        ("/tracks", None),
         ("/a/b/c", None),
         ("//b", None),
     ] {

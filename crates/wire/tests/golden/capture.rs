@@ -93,7 +93,7 @@ impl Entry {
     pub(crate) fn answer(&self, verdict: &Verdict<'_>) -> Answer {
         self.with_request(|request| {
             let protocol = protocol_of(request, &self.line);
-            protocol.aside(request).unwrap_or_else(|| protocol.answer(&request.head, verdict))
+            protocol.aside(request).unwrap_or_else(|| protocol.answer(request, verdict))
         })
     }
 }

@@ -146,6 +146,8 @@ fn details_are(event: &ReceivedEvent, action: &Value) {
             let name = if name == "items" { "products" } else { name };
             assert!(holds(&own[name], value), "{name}: {own}");
         }
+        let revenue = event.revenue.as_ref().expect("an order earns");
+        assert_eq!((revenue.micros, &*revenue.currency), (46_480_000, "EUR"));
     }
 }
 
