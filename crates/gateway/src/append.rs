@@ -34,6 +34,8 @@ pub(crate) struct Origin<'a> {
     pub ip: String,
     /// Why the sender is taken for a bot, or empty.
     pub bot: &'static str,
+    /// The visitor objects to being tracked, and the project honours it.
+    pub objects: bool,
     /// When they came now: the records' time.
     pub now: ReceivedAt,
     /// When they came first: the events' time is reckoned from it.
@@ -180,6 +182,7 @@ impl Origin<'_> {
             head: self.head,
             body,
             visitor: (self.derived_visitor)(),
+            reasons_only: self.objects,
         }
     }
 }

@@ -87,15 +87,13 @@ pub(crate) fn apply(
 
 /// Whether the request's own address may be kept, and how.
 pub(crate) fn ip_policy(privacy: &Privacy, sender: &Sender<'_>) -> IpPolicy {
-    match objection(privacy, sender, Consent::Unknown) {
-        Objection::Ignore if !sender.anonymous => privacy.ip,
-        Objection::Ignore | Objection::Anonymise | Objection::Refuse => IpPolicy::Drop,
-    }
+    if sender.anonymous || objects(privacy, sender) { IpPolicy::Drop } else { privacy.ip }
 }
 
-/// Whether a cookie may be set.
-pub(crate) fn may_set_cookie(privacy: &Privacy, sender: &Sender<'_>, consent: Consent) -> bool {
-    objection(privacy, sender, consent) == Objection::Ignore
+/// Whether the request's visitor objects to being tracked, and the project honours it. What its events say of consent is
+/// not known yet.
+pub(crate) fn objects(privacy: &Privacy, sender: &Sender<'_>) -> bool {
+    objection(privacy, sender, Consent::Unknown) != Objection::Ignore
 }
 
 /// The strongest of what the browser and the tracker object to.

@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, ORIGIN, SET_COOKIE, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
-use trackway_domain::event::Consent;
 use trackway_domain::time::ReceivedAt;
 use trackway_wire::protocol::{self, Answer, Head, Protocol, Tally, Verdict};
 use trackway_wire::{Item, Rejection, Understood};
@@ -300,6 +299,7 @@ impl<'a> Visit<'a> {
             user_agent: sender.user_agent,
             ip: address::kept(self.ip, privacy::ip_policy(&admission.project.privacy, sender)),
             bot: self.bot(sender.user_agent),
+            objects: privacy::objects(&admission.project.privacy, sender),
             now: self.now,
             received: self.replay.as_ref().map_or(self.now, |replay| replay.received(self.now)),
             derived_visitor,
@@ -329,7 +329,7 @@ impl<'a> Visit<'a> {
     fn id_cookie(&self, admission: &Admission, anonymous: bool) -> Option<String> {
         let wanted = admission.project.privacy.id_cookie && !anonymous;
         let privacy = &admission.project.privacy;
-        if !wanted || !privacy::may_set_cookie(privacy, &self.sender(anonymous, None), Consent::Unknown) {
+        if !wanted || privacy::objects(privacy, &self.sender(anonymous, None)) {
             return None;
         }
         Some(cookie::id(&self.head.headers).map_or_else(|| self.fresh_id().to_owned(), str::to_owned))

@@ -106,6 +106,18 @@ async fn an_objection_is_honoured_as_the_project_says() {
 }
 
 #[tokio::test]
+async fn of_who_objects_only_the_reason_of_a_rejection_is_kept() {
+    let server = with_project(|project| project.privacy.do_not_track = Objection::Anonymise).await;
+    let headers = format!("{AUTHORIZED}dnt: 1\r\nuser-agent: UA\r\n");
+    for body in [&br#"{"anonymousId":"jane-doe"}"#[..], b"{oops"] {
+        server.client().await.ask("POST /v1/track?who=jane-doe", &headers, body).await;
+        let kept = server.log.rejected().pop().expect("a reason");
+        assert!(!kept.reason.is_empty() && kept.body.is_empty() && kept.headers.is_empty(), "{kept:?}");
+        assert!(!format!("{kept:?}").contains("jane-doe"), "{kept:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_denied_consent_leaves_no_address_and_another_of_the_request_does() {
     let server = Server::start().await;
     let item =
