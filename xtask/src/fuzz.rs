@@ -71,7 +71,7 @@ fn parse(args: &[&str]) -> Result<(u64, Vec<(&'static str, &'static str)>)> {
     Ok((minutes, if targets.is_empty() { TARGETS.to_vec() } else { targets }))
 }
 
-/// Builds the targets; returns where they are.
+/// Builds the targets; returns where they are. (Their lock file follows the crate's dependencies, so it is not held fixed.)
 fn build(folder: &Path) -> Result<std::path::PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let version =
@@ -82,7 +82,7 @@ fn build(folder: &Path) -> Result<std::path::PathBuf> {
     let target_folder = folder.join("target");
     // With a target that is named the flags are not for build scripts, which could not be linked with them.
     let status = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--target", host, "--manifest-path", "crates/wire/fuzz/Cargo.toml"])
+        .args(["build", "--release", "--target", host, "--manifest-path", "crates/wire/fuzz/Cargo.toml"])
         .current_dir(root())
         .env("RUSTFLAGS", FLAGS)
         .env("CARGO_TARGET_DIR", &target_folder)
@@ -118,7 +118,7 @@ fn fuzz(target: &str, program: &Path, folder: &Path, minutes: u64) -> Result<Opt
     let lines = watch(fuzzer, &log)?;
     let Some(lines) = lines else { return Ok(None) };
     let file = lines.iter().find_map(|line| line.split_once("Test unit written to ").map(|(_, file)| file.to_owned()));
-    for line in lines.iter().filter(|line| !line.starts_with('#')).take(30) {
+    for line in lines.iter().filter(|line| !is_count(line)).take(30) {
         detail(line);
     }
     Ok(Some(file.unwrap_or_else(|| format!("`{target}`, see {}", log.display()))))
@@ -135,7 +135,7 @@ fn watch(mut fuzzer: Child, log: &Path) -> Result<Option<Vec<String>>> {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                 // `#1234 NEW cov: …` comes by the thousand; only the last says anything.
-                if line.starts_with('#') && lines.last().is_some_and(|last| last.starts_with('#')) {
+                if is_count(&line) && lines.last().is_some_and(|last| is_count(last)) {
                     lines.pop();
                 }
                 lines.push(line);
@@ -150,7 +150,8 @@ fn watch(mut fuzzer: Child, log: &Path) -> Result<Option<Vec<String>>> {
             }
             sleep(Duration::from_millis(100));
         }
-        if let Some(last) = lines.lock().unwrap_or_else(PoisonError::into_inner).last() {
+        let is_progress = |line: &&String| line.starts_with("Done ") || is_count(line);
+        if let Some(last) = lines.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().find(is_progress) {
             detail(last.split(" L: ").next().unwrap_or(last).trim());
         }
         if let Some(status) = fuzzer.try_wait().context("cannot wait for the fuzzer")? {
@@ -161,4 +162,30 @@ fn watch(mut fuzzer: Child, log: &Path) -> Result<Option<Vec<String>>> {
     let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
     fs::write(log, lines.join("\n")).with_context(|| format!("cannot write {}", log.display()))?;
     Ok((!status.success()).then_some(lines))
+}
+
+/// Whether the line is of the kind `#1234 NEW cov: …`.
+fn is_count(line: &str) -> bool {
+    line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_targets_run_unless_some_are_named() {
+        assert_eq!(parse(&[]).ok(), Some((1, TARGETS.to_vec())));
+        assert_eq!(parse(&["record", "--minutes", "30"]).ok(), Some((30, vec![TARGETS[1]])));
+        assert!(parse(&["--minutes", "0"]).is_err());
+        assert!(parse(&["--minutes"]).is_err());
+        assert_eq!(parse(&["x"]).unwrap_err().to_string(), "no target `x`; there are request, record, text");
+    }
+
+    #[test]
+    fn lines_that_count_are_told_from_others() {
+        assert!(is_count("#1234\tNEW    cov: 1"));
+        assert!(!is_count("###### Recommended dictionary. ######"));
+        assert!(!is_count("Done 12 runs"));
+    }
 }

@@ -47,7 +47,7 @@ const STATUSES: [u16; 16] = [200, 202, 204, 301, 302, 304, 400, 401, 403, 404, 4
 
 /// One protocol's meters; the last of all is nobody's: health, preflights, unknown paths.
 struct ProtocolMeters {
-    requests: [Counter; STATUSES.len() + 1],
+    requests: [OnceLock<Counter>; STATUSES.len() + 1],
     seconds: Histogram,
 }
 
@@ -74,14 +74,15 @@ impl Meters {
     pub(crate) fn request(&self, protocol: Option<&'static dyn Protocol>, status: StatusCode, took: Duration) {
         let name = protocol.map_or("none", Protocol::name);
         let meters = self.protocols[protocol.map_or(ALL.len(), number)].get_or_init(|| ProtocolMeters {
-            requests: std::array::from_fn(|at| {
-                let status = STATUSES.get(at).map_or_else(|| "other".to_owned(), u16::to_string);
-                counter!("gateway_requests_total", "protocol" => name, "status" => status)
-            }),
+            requests: std::array::from_fn(|_| OnceLock::new()),
             seconds: histogram!("gateway_request_seconds", "protocol" => name),
         });
         let at = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
-        meters.requests[at].increment(1);
+        let counter = meters.requests[at].get_or_init(|| {
+            let status = STATUSES.get(at).map_or_else(|| "other".to_owned(), u16::to_string);
+            counter!("gateway_requests_total", "protocol" => name, "status" => status)
+        });
+        counter.increment(1);
         meters.seconds.record(took);
     }
 }

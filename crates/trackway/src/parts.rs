@@ -334,10 +334,10 @@ pub fn worker(settings: &Settings) -> trackway_worker::Config {
 /// The query server's config.
 pub fn query(settings: &Settings) -> trackway_query::Config {
     let query = &settings.query;
-    let TopicNames { events, journeys, audience_changes, rejected: _ } = TopicNames::new(settings);
+    let TopicNames { events, journeys, audience_changes, rejected } = TopicNames::new(settings);
     trackway_query::Config {
         listen: query.listen,
-        topics: trackway_query::Topics { events, journeys, audience_changes },
+        topics: trackway_query::Topics { events, journeys, audience_changes, rejected },
         limits: QueryLimits {
             rows_read_max: query.rows_read_max,
             bytes_read_max: query.bytes_read_max,

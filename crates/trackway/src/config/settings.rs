@@ -287,7 +287,7 @@ section! {
         names_max: u32 = 10_000,
         /// Visitors and users that one person's journey may have. 1 to 1000000.
         person_keys_max: u32 = 1000,
-        /// Audience subscriptions at one time. 1 to 100000.
+        /// Audience subscriptions and tails at one time. 1 to 100000.
         subscribers_max: u32 = 1000,
         /// Newest audience changes kept in memory for subscribers, per partition, about 300 bytes each. 1 to 10000000.
         recent_changes_max: u32 = 20_000,
