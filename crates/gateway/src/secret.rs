@@ -70,18 +70,13 @@ impl Secrets {
         if day > today.0 {
             *today = match &self.source {
                 Source::Shared(master) => (day, salt_of(master, day)),
-                Source::File(path) => {
-                    let new = (day, random().unwrap_or_else(|_| blake3::derive_key("trackway next day", &today.1)));
-                    if let Err(error) = write(path, &self.properties, new) {
-                        let path = path.display().to_string();
-                        tracing::warn!(
-                            path,
-                            error = &error as &dyn std::error::Error,
-                            "cannot keep the day's salt; a restart derives other ids"
-                        );
+                Source::File(path) => match of_file(path, day) {
+                    Ok((_, salt)) => salt,
+                    Err(error) => {
+                        forgotten(path, &error);
+                        (day, random().unwrap_or_else(|_| blake3::derive_key("trackway next day", &today.1)))
                     }
-                    new
-                }
+                },
             };
         }
         today.1
@@ -123,20 +118,22 @@ fn of_file(path: &Path, day: i64) -> io::Result<(Key, (i64, Key))> {
         Err(error) => return Err(error),
     };
     let (properties, salt) = match kept {
-        Some((properties, kept_day, salt)) if kept_day == day => return Ok((properties, (day, salt))),
+        // A clock that is behind stays with the later day: its salt is the only one that is left.
+        Some((properties, kept_day, salt)) if kept_day >= day => return Ok((properties, (kept_day, salt))),
         Some((properties, ..)) => (properties, random()?),
         None => (random()?, random()?),
     };
     match write(path, &properties, (day, salt)) {
         // A full disk is no reason to take nothing; the salt is forgotten with this process.
-        Err(error) if kept.is_some() => {
-            let file = path.display().to_string();
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(file, error, "cannot keep the day's salt; a restart derives other ids");
-        }
+        Err(error) if kept.is_some() => forgotten(path, &error),
         written => written?,
     }
     Ok((properties, (day, salt)))
+}
+
+fn forgotten(path: &Path, error: &io::Error) {
+    let (file, error) = (path.display().to_string(), error as &dyn std::error::Error);
+    tracing::warn!(file, error, "cannot keep the day's salt; a restart derives other ids");
 }
 
 /// `<key of properties> <day> <salt>`
