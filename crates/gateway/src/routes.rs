@@ -145,8 +145,11 @@ impl<'a> Visit<'a> {
     async fn take(self, body: Incoming) -> (Read, Reply) {
         let mut read = Read { protocol: self.first.0, body: Bytes::new(), project: None, cookie: None };
         let taken = self.taken(body, &mut read).await;
-        let answer =
-            |verdict: &Verdict<'_>| self.with_request(&read.body, |request| read.protocol.answer(request, verdict));
+        let answer = |verdict: &Verdict<'_>| match self.replay {
+            // Its program reads one kind of answer, whatever the protocol.
+            Some(_) => protocol::plain_answer(verdict),
+            None => self.with_request(&read.body, |request| read.protocol.answer(request, verdict)),
+        };
         let mut reply = match taken {
             Ok(Taken::Aside(answer)) => reply::of_answer(answer),
             Ok(Taken::Tally(tally)) => reply::of_answer(answer(&Verdict::Taken(&tally))),
@@ -307,7 +310,12 @@ impl<'a> Visit<'a> {
             protocol: protocol.name(),
             head: self.head,
             user_agent: sender.user_agent,
-            ip: address::kept(self.ip, privacy::ip_policy(&admission.project.privacy, sender)),
+            // A replay comes from whoever runs it, not from the visitor.
+            ip: match self.replay {
+                Some(_) => String::new(),
+                None => address::kept(self.ip, privacy::ip_policy(&admission.project.privacy, sender)),
+            },
+            is_replay: self.replay.is_some(),
             bot: self.bot(sender.user_agent),
             objects: privacy::objects(&admission.project.privacy, sender),
             now: self.now,
