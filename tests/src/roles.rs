@@ -373,6 +373,53 @@ impl Installation {
         Ok(Replay { installation: self, child: Some(child) })
     }
 
+    /// Runs the program against these gateways and the query server, and waits for its end.
+    ///
+    /// - `args`: in which `GATEWAY` stands for the first gateway's address and `QUERY` for the query server's.
+    ///
+    /// # Errors
+    /// If it has not ended within `max`.
+    pub async fn trackway(&self, args: &[&str], max: Duration) -> Result<std::process::Output> {
+        let child = self.start_trackway(args)?;
+        let mut run = Replay { installation: self, child: Some(child) };
+        self.eventually(&format!("`trackway {}` to end", args.join(" ")), max, async || {
+            ensure!(!run.is_running()?, "it still runs");
+            Ok(())
+        })
+        .await?;
+        let child = run.child.take().context("it has ended")?;
+        self.processes().forget(&child);
+        Ok(child.wait_with_output()?)
+    }
+
+    /// As [`Self::trackway`], in the background. It is the caller's to end.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_trackway(&self, args: &[&str]) -> Result<std::process::Child> {
+        let address = |port: u16| format!("http://127.0.0.1:{port}");
+        let args = args.iter().map(|&arg| match arg {
+            "GATEWAY" => address(self.gateways[0]),
+            "QUERY" => address(self.query),
+            arg => arg.to_owned(),
+        });
+        self.processes().spawn("trackway", &args.collect::<Vec<_>>())
+    }
+
+    /// Other settings for a process, from its next start on.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn set(&self, name: &str, settings: &[(&str, &str)]) -> Result<()> {
+        self.processes().set(name, named(settings))
+    }
+
+    /// Folder of the embedded log.
+    #[must_use]
+    pub fn log_folder(&self) -> PathBuf {
+        self.folder.join("data/log")
+    }
+
     /// Metrics of a process.
     ///
     /// # Errors

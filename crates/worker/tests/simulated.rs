@@ -97,7 +97,7 @@ fn event(script: &Script) -> Event {
         time: EventTime(BASE + script.time),
         time_source: TimeSource::Client,
         key: EventKey::of_id(&shop(), &script.id.to_string()),
-        key_source: if script.id % 3 == 0 { KeySource::Content } else { KeySource::Id },
+        key_source: if script.id.is_multiple_of(3) { KeySource::Content } else { KeySource::Id },
         received: ReceivedEvent {
             kind: EventKind::Track,
             name: if script.buys { "buy" } else { "look" }.to_owned(),

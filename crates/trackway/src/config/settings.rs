@@ -146,8 +146,8 @@ section! {
         /// Kafka only: further settings of librdkafka by its own names, for example
         /// { "security.protocol" = "SASL_SSL", "sasl.mechanism" = "SCRAM-SHA-512" }. They win over ours: change what you know.
         kafka_settings: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new(),
-        /// Seconds that an append may take, with all its retries; then senders are told to try later. Longer than a broker's
-        /// fail-over, shorter than what trackers wait for an answer. 1 to 60.
+        /// Seconds that an append may take, with all its retries; then Kafka is away and events go to the spool, or senders
+        /// are told to try later. Longer than a broker's fail-over, shorter than what trackers wait for an answer. 1 to 60.
         append_seconds_max: u32 = 6,
         /// Kafka only: MiB of files in which a gateway keeps events while Kafka is away, in `spool` in the storage folder,
         /// which needs a disk that lasts. At 500 bytes an event, 1024 hold two million. When it is full, senders are told to

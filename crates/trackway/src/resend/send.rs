@@ -38,9 +38,20 @@ const RECEIVED: &str = "x-trackway-received";
 /// A write key of the project, which must be the rejected request's.
 const PROJECT_KEY: &str = "x-trackway-project-key";
 
-/// Headers that belong to the connection or to the body as it was compressed.
-const NOT_SENT: [&str; 7] =
-    ["connection", "content-encoding", "content-length", "expect", "host", "te", "transfer-encoding"];
+/// Headers that belong to the connection or to the body as it was compressed, and those that are ours to say.
+const NOT_SENT: [&str; 11] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
+    REPLAY,
+    ONLY,
+    RECEIVED,
+    PROJECT_KEY,
+];
 
 /// Sends to one gateway with one key.
 pub struct Resender {
@@ -175,7 +186,7 @@ impl Resender {
         for header in &rejected.headers {
             // What a stranger called his headers must not stop the others.
             let Ok(name) = HeaderName::try_from(&header.name) else { continue };
-            if !NOT_SENT.contains(&name.as_str()) && !name.as_str().starts_with("x-trackway-") {
+            if !NOT_SENT.contains(&name.as_str()) {
                 request = request.header(name, &header.value);
             }
         }
@@ -233,6 +244,7 @@ mod tests {
                 header("content-encoding", "gzip"),
                 header("content-length", "999"),
                 header("x-trackway-only", "1"),
+                header("x-trackway-visitor", "derived"),
                 header("no header\n", "at all"),
             ],
             body: b"the body".to_vec(),
@@ -281,6 +293,7 @@ mod tests {
                 "x-trackway-project-key: key",
                 "x-trackway-received: 1700000000000",
                 "x-trackway-replay: 2.17",
+                "x-trackway-visitor: derived",
             ]
         );
     }

@@ -185,3 +185,20 @@ fn session_run(
     };
     Ok((ReceivedAt(run.touched_ms), (0..events).map(event).collect::<Result<_, _>>()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_before_claims_had_a_time_of_their_own_is_read() {
+        let (keys, received) = ([7, 8], [1_000, 2_000]);
+        let claims = |claimed: &[i64]| content_claims(&keys, &received, claimed).map_err(|error| error.to_string());
+        let times = |claims: Vec<ContentClaim>| -> Vec<_> {
+            claims.into_iter().map(|claim| (claim.key, claim.received.0, claim.claimed.0)).collect()
+        };
+        assert_eq!(claims(&[]).map(times), Ok(vec![(7, 1_000, 1_000), (8, 2_000, 2_000)]));
+        assert_eq!(claims(&[5_000, 6_000]).map(times), Ok(vec![(7, 1_000, 5_000), (8, 2_000, 6_000)]));
+        assert!(claims(&[5_000]).is_err());
+    }
+}
