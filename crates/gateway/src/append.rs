@@ -118,7 +118,7 @@ impl Appender {
         let events = visitors.into_groups().into_iter().map(|group| NewRecord {
             partition: group.key.partition(self.events_partitions),
             timestamp_ms: origin.now.0,
-            value: log::encode_events(&request, &group.visitor, group.events),
+            value: log::encode_events(&request, &group.visitor, &group.events),
         });
         let events = events.collect();
         let of_rejected = match rejected.is_empty() {

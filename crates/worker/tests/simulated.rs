@@ -122,7 +122,7 @@ fn events_log(scripts: &[Script]) -> Vec<Record> {
         now += script.pause;
         let event = event(script);
         let visitor = event.visitor.clone();
-        log.push(log::encode_events(&REQUEST, &visitor, vec![event]));
+        log.push(log::encode_events(&REQUEST, &visitor, &[event]));
         times.push(now);
         if script.tick_after {
             log.push(log::encode_events_tick());
