@@ -1,4 +1,4 @@
-//! The synthetic stream as rows of table `events`, all 41 columns filled as the worker fills them.
+//! The synthetic stream as rows of table `events`, all 47 columns filled as the worker fills them.
 
 use std::sync::Arc;
 
@@ -54,6 +54,7 @@ fn event_row(i: u64, n: u64, project: &Arc<str>) -> EventRow {
         protocol: "segment".to_owned(),
         properties: event.received.properties,
         traits: event.received.traits,
+        ip: "192.0.2.0".to_owned(),
         received_ms: event.time.0 + 150,
         time_source: "client",
         origin_partition: (visitor % 2) as u32,

@@ -86,7 +86,12 @@ impl KafkaBroker {
         running.end(false)
     }
 
-    /// Starts the broker again, on the same port and data, after [`Self::kill9`]; a running one is stopped before.
+    /// Stops the broker in order, as for maintenance.
+    pub fn stop(&mut self) -> Result<()> {
+        self.running.take().context("the broker is not running")?.end(true)
+    }
+
+    /// Starts the broker again, on the same port and data, after [`Self::kill9`] or [`Self::stop`]; a running one is stopped before.
     pub fn restart(&mut self) -> Result<()> {
         if let Some(running) = self.running.take() {
             running.end(false)?;

@@ -60,6 +60,7 @@ pub struct Installation {
     http: Http,
     /// Ports of gateways, in the order of their names.
     gateways: Vec<u16>,
+    /// 0: there is none.
     query: u16,
     clickhouse: u16,
 }
@@ -124,6 +125,32 @@ impl Installation {
         }
         installation.ready().await?;
         Ok(installation)
+    }
+
+    /// One process, `gateway-1`, over a broker with topics that the caller has made.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn gateway_over_kafka(
+        broker: &KafkaBroker,
+        projects: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let [gateway] = free_ports()?;
+        let installation = Self::new(projects, vec![gateway], 0, 0)?;
+        let mut environment = named(&[("LOG__KIND", "kafka".to_owned()), ("LOG__BROKERS", broker.brokers())]);
+        environment.extend(named(&[("GATEWAY__LISTEN", format!("127.0.0.1:{gateway}"))]));
+        environment.extend(installation.common(settings));
+        installation.define("gateway-1", "gateway", environment)?;
+        installation.start("gateway-1")?;
+        installation.ready().await?;
+        Ok(installation)
+    }
+
+    /// Address of a gateway by its place, for a client of the caller's own.
+    #[must_use]
+    pub fn gateway(&self, place: usize) -> String {
+        format!("http://127.0.0.1:{}", self.gateways[place])
     }
 
     fn new(projects: &[&str], gateways: Vec<u16>, query: u16, clickhouse: u16) -> Result<Self> {
@@ -226,7 +253,9 @@ impl Installation {
                 let reply = self.http.get(&format!("http://127.0.0.1:{port}/health")).await;
                 ensure!(reply.context("gateway")?.status == 200, "a gateway is not healthy");
             }
-            self.client().lag().await?;
+            if self.query > 0 {
+                self.client().lag().await?;
+            }
             Ok(())
         })
         .await
@@ -342,6 +371,53 @@ impl Installation {
         let name = format!("replay-{project}");
         let child = self.processes().spawn(&name, &all)?;
         Ok(Replay { installation: self, child: Some(child) })
+    }
+
+    /// Runs the program against these gateways and the query server, and waits for its end.
+    ///
+    /// - `args`: in which `GATEWAY` stands for the first gateway's address and `QUERY` for the query server's.
+    ///
+    /// # Errors
+    /// If it has not ended within `max`.
+    pub async fn trackway(&self, args: &[&str], max: Duration) -> Result<std::process::Output> {
+        let child = self.start_trackway(args)?;
+        let mut run = Replay { installation: self, child: Some(child) };
+        self.eventually(&format!("`trackway {}` to end", args.join(" ")), max, async || {
+            ensure!(!run.is_running()?, "it still runs");
+            Ok(())
+        })
+        .await?;
+        let child = run.child.take().context("it has ended")?;
+        self.processes().forget(&child);
+        Ok(child.wait_with_output()?)
+    }
+
+    /// As [`Self::trackway`], in the background. It is the caller's to end.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_trackway(&self, args: &[&str]) -> Result<std::process::Child> {
+        let address = |port: u16| format!("http://127.0.0.1:{port}");
+        let args = args.iter().map(|&arg| match arg {
+            "GATEWAY" => address(self.gateways[0]),
+            "QUERY" => address(self.query),
+            arg => arg.to_owned(),
+        });
+        self.processes().spawn("trackway", &args.collect::<Vec<_>>())
+    }
+
+    /// Other settings for a process, from its next start on.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn set(&self, name: &str, settings: &[(&str, &str)]) -> Result<()> {
+        self.processes().set(name, named(settings))
+    }
+
+    /// Folder of the embedded log.
+    #[must_use]
+    pub fn log_folder(&self) -> PathBuf {
+        self.folder.join("data/log")
     }
 
     /// Metrics of a process.

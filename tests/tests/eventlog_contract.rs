@@ -1,6 +1,7 @@
-//! What both event logs promise, held against both: the embedded one and a real Apache Kafka broker.
+//! What event logs promise, held against all: the embedded one, a real Apache Kafka broker, and Kafka with a spool before
+//! it, as long as Kafka is there (`outage_kafka.rs` has the times when it is not).
 //!
-//! Each function below is one promise; [`on_both`] makes a test of it for each log. At the end stand the few that only
+//! Each function below is one promise; [`on_all`] makes a test of it for each log. At the end stand the few that only
 //! one of them makes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 use trackway_eventlog::embedded::{self, EmbeddedLog, Fsync};
 use trackway_eventlog::kafka::{self, Compression, KafkaLog};
+use trackway_eventlog::spool::{self, Spool};
 use trackway_eventlog::{
     AppendError, Consumer, ConsumerEvent, ConsumerOptions, EventLog, LogError, NewRecord, OffsetBounds, Record,
     TopicPartition, TopicSpec,
@@ -29,6 +31,7 @@ const MINUTE_MS: i64 = 60_000;
 enum Lab {
     Embedded(TempDir),
     Kafka,
+    Spooled(TempDir),
 }
 
 impl Lab {
@@ -36,10 +39,27 @@ impl Lab {
         Lab::Embedded(tempfile::tempdir().expect("temporary folder"))
     }
 
+    fn spooled() -> Lab {
+        Lab::Spooled(tempfile::tempdir().expect("temporary folder"))
+    }
+
     async fn open(&self) -> Arc<dyn EventLog> {
         match self {
             Lab::Embedded(folder) => Arc::new(EmbeddedLog::open(embedded_config(folder)).expect("opens")),
             Lab::Kafka => Arc::new(KafkaLog::connect(kafka_config()).await.expect("connects")),
+            Lab::Spooled(folder) => {
+                let kafka = KafkaLog::connect(kafka_config()).await.expect("connects");
+                let patient = Arc::new(kafka.patient().expect("connects"));
+                let config = spool::Config {
+                    // Each for itself, as those of several gateways.
+                    folder: tempfile::tempdir_in(folder).expect("temporary folder").keep(),
+                    bytes_max: 1 << 20,
+                    patience: LONG,
+                    clock: embedded::system_clock,
+                };
+                let spool = Spool::open(config).expect("opens");
+                Arc::new(spool.serve(Arc::new(kafka), patient, true).expect("serves"))
+            }
         }
     }
 }
@@ -76,7 +96,7 @@ fn kafka_config() -> kafka::Config {
     }
 }
 
-macro_rules! on_both {
+macro_rules! on_all {
     ($($promise:ident,)*) => {
         mod embedded_log { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,10 +106,14 @@ macro_rules! on_both {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() { super::$promise(super::Lab::Kafka).await; }
         )* }
+        mod spooled_log { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() { super::$promise(super::Lab::spooled()).await; }
+        )* }
     };
 }
 
-on_both! {
+on_all! {
     records_keep_their_order_bytes_and_times,
     concurrent_appends_do_not_mix_up,
     a_topic_is_created_once_and_keeps_its_partitions,

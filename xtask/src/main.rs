@@ -2,6 +2,7 @@
 
 mod cargo;
 mod demo;
+mod fuzz;
 mod progress;
 mod setup;
 
@@ -24,6 +25,8 @@ cargo xtask COMMAND
   check                 formatting, lints, and all tests that need no services
   test                  setup, formatting, lints, all tests
   bench [NAME …] [-- ARGS]  build and run benches; without a name, all
+  fuzz [TARGET …]       look for bytes that break a law of the protocols or records; without a target, all
+    --minutes N           for so long each (1)
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         ["check"] => cargo::check(),
         ["test"] => cargo::test(),
         ["bench", names @ ..] => cargo::bench(names),
+        ["fuzz", args @ ..] => fuzz::run(args),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

@@ -6,31 +6,61 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::event::KeySource;
 use crate::id::EventKey;
-use crate::limits::{CONTENT_DEDUP_WINDOW, DEDUP_WINDOW};
+use crate::limits::{CONTENT_DEDUP_MEMORY, CONTENT_DEDUP_WINDOW, DEDUP_WINDOW};
 use crate::time::{ReceivedAt, millis};
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
-/// Event keys seen, one set a day of received time. A set leaves whole when its day is over by [`DEDUP_WINDOW`], so a key
-/// is known for at least that and up to a day more.
+/// Two events of one key in one slot of received time are never further apart than [`CONTENT_DEDUP_WINDOW`], so a slot
+/// has at most one of them, and all that can be near a time lies in its slot and the two beside it.
+const SLOT_MS: i64 = CONTENT_DEDUP_WINDOW.as_millis() as i64 + 1;
+
+/// Event keys seen.
+///
+/// Those by id are one set a day of the log's time. A set leaves whole when its day is over by [`DEDUP_WINDOW`], so a
+/// key is known for at least that and up to a day more. Those by content are known with the received time of the event
+/// that counted, for [`CONTENT_DEDUP_MEMORY`] of the log's time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownEvents {
     /// Newest day first.
     days: VecDeque<(i64, HashSet<u64>)>,
-    /// Keys made from content, with when they came.
-    content: HashMap<u64, ReceivedAt>,
-    content_order: VecDeque<(ReceivedAt, u64)>,
+    /// By key and slot, the received time of the event that counted.
+    content: HashMap<(u64, i64), ReceivedAt>,
+    /// The same, in the order in which they were claimed.
+    content_order: VecDeque<ContentClaim>,
+}
+
+/// An event without an id that counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentClaim {
+    /// Its key.
+    pub key: u64,
+    /// When it was received.
+    pub received: ReceivedAt,
+    /// The log's time when it was claimed; not before `received`.
+    pub claimed: ReceivedAt,
+}
+
+impl ContentClaim {
+    fn slot(&self) -> (u64, i64) {
+        (self.key, self.received.0.div_euclid(SLOT_MS))
+    }
 }
 
 impl KnownEvents {
     /// Claims a key: true if it was not known, and from now on it is. Call it only for an event that counts if this says
     /// so: an id is never claimed by an event that does not count.
     ///
-    /// - `now`: received time of the log so far; never goes back.
-    pub fn claim(&mut self, key: EventKey, source: KeySource, now: ReceivedAt) -> bool {
+    /// An event by content is known if one of its key has counted that was received within [`CONTENT_DEDUP_WINDOW`]
+    /// before or after it. Copies of one record carry one received time, however late and in whatever order they come;
+    /// two real events further apart both count, even when an outage brings them into the log together.
+    ///
+    /// - `received`: of the event's own record.
+    /// - `now`: received time of the log so far; never goes back, and is not before `received`.
+    pub fn claim(&mut self, key: EventKey, source: KeySource, received: ReceivedAt, now: ReceivedAt) -> bool {
         match source {
             KeySource::Id => self.claim_id(key.0, now),
-            KeySource::Content => self.claim_content(key.0, now),
+            KeySource::Content => self.claim_content(ContentClaim { key: key.0, received, claimed: now }),
         }
     }
 
@@ -49,19 +79,24 @@ impl KnownEvents {
         self.days[0].1.insert(key)
     }
 
-    fn claim_content(&mut self, key: u64, now: ReceivedAt) -> bool {
-        while let Some(&(seen, old)) = self.content_order.front() {
-            if seen.plus(CONTENT_DEDUP_WINDOW) >= now {
+    fn claim_content(&mut self, claim: ContentClaim) -> bool {
+        while let Some(old) = self.content_order.front() {
+            if old.claimed.plus(CONTENT_DEDUP_MEMORY) >= claim.claimed {
                 break;
             }
+            self.content.remove(&old.slot());
             self.content_order.pop_front();
-            self.content.remove(&old);
         }
-        if self.content.contains_key(&key) {
+        let (key, slot) = claim.slot();
+        let near = |slot: i64| {
+            let counted = self.content.get(&(key, slot));
+            counted.is_some_and(|counted| counted.0.abs_diff(claim.received.0) < SLOT_MS as u64)
+        };
+        if near(slot - 1) || near(slot) || near(slot + 1) {
             return false;
         }
-        self.content.insert(key, now);
-        self.content_order.push_back((now, key));
+        self.content.insert((key, slot), claim.received);
+        self.content_order.push_back(claim);
         true
     }
 
@@ -82,18 +117,18 @@ impl KnownEvents {
         self.days.iter().map(|(day, keys)| (*day, keys))
     }
 
-    /// Every key by content, oldest first, for a snapshot.
-    pub fn content(&self) -> impl Iterator<Item = (ReceivedAt, u64)> + '_ {
+    /// Every key by content, in the order in which they were claimed, for a snapshot.
+    pub fn content(&self) -> impl Iterator<Item = ContentClaim> + '_ {
         self.content_order.iter().copied()
     }
 
     /// From a snapshot, in the orders of [`Self::days`] and [`Self::content`].
     pub fn restore(
         days: impl IntoIterator<Item = (i64, HashSet<u64>)>,
-        content: impl IntoIterator<Item = (ReceivedAt, u64)>,
+        content: impl IntoIterator<Item = ContentClaim>,
     ) -> Self {
         let content_order: VecDeque<_> = content.into_iter().collect();
-        let content = content_order.iter().map(|&(at, key)| (key, at)).collect();
+        let content = content_order.iter().map(|claim| (claim.slot(), claim.received)).collect();
         Self { days: days.into_iter().collect(), content, content_order }
     }
 }
@@ -103,48 +138,111 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A log's time, and a claim at it of a record that came without delay.
+    fn claim(known: &mut KnownEvents, key: u64, source: KeySource, at: i64) -> bool {
+        known.claim(EventKey(key), source, ReceivedAt(at), ReceivedAt(at))
+    }
+
     #[test]
     fn an_id_is_known_for_a_week_and_forgotten_after_eight_days() {
         let mut known = KnownEvents::default();
-        assert!(known.claim(EventKey(1), KeySource::Id, ReceivedAt(DAY_MS - 1)));
-        assert!(!known.claim(EventKey(1), KeySource::Id, ReceivedAt(DAY_MS - 1 + 7 * DAY_MS)));
-        assert!(known.claim(EventKey(1), KeySource::Id, ReceivedAt(8 * DAY_MS)));
+        assert!(claim(&mut known, 1, KeySource::Id, DAY_MS - 1));
+        assert!(!claim(&mut known, 1, KeySource::Id, DAY_MS - 1 + 7 * DAY_MS));
+        assert!(claim(&mut known, 1, KeySource::Id, 8 * DAY_MS));
     }
 
     #[test]
     fn equal_content_is_known_for_ten_seconds_from_its_first() {
         let mut known = KnownEvents::default();
-        assert!(known.claim(EventKey(1), KeySource::Content, ReceivedAt(0)));
-        assert!(!known.claim(EventKey(1), KeySource::Content, ReceivedAt(10_000)));
-        assert!(known.claim(EventKey(1), KeySource::Content, ReceivedAt(10_001)));
-        assert!(known.claim(EventKey(1), KeySource::Id, ReceivedAt(10_001)));
+        assert!(claim(&mut known, 1, KeySource::Content, 0));
+        assert!(!claim(&mut known, 1, KeySource::Content, 10_000));
+        assert!(claim(&mut known, 1, KeySource::Content, 10_001));
+        assert!(claim(&mut known, 1, KeySource::Id, 10_001));
+    }
+
+    #[test]
+    fn a_copy_that_an_outage_held_up_is_known_by_its_own_time() {
+        let mut known = KnownEvents::default();
+        let mut late =
+            |received, now| known.claim(EventKey(1), KeySource::Content, ReceivedAt(received), ReceivedAt(now));
+        assert!(late(0, 0));
+        assert!(late(60_000, 60_000), "a minute later it is another event");
+        assert!(!late(0, 61_000), "the first one's copy");
+        assert!(!late(60_000, 61_000), "the second one's");
+        // Both sides of the window, from a record that came before its time.
+        assert!(late(40_000, 61_000) && !late(30_000, 61_000) && !late(50_000, 61_000) && late(29_999, 61_000));
+    }
+
+    #[test]
+    fn equal_content_is_forgotten_a_day_after_it_was_claimed() {
+        let mut known = KnownEvents::default();
+        let mut claim = |now| known.claim(EventKey(1), KeySource::Content, ReceivedAt(0), ReceivedAt(now));
+        assert!(claim(5_000));
+        assert!(!claim(5_000 + DAY_MS));
+        assert!(claim(5_001 + DAY_MS));
     }
 
     proptest! {
-        /// Within a week, against remembering everything; restored at any moment.
+        /// Ids within a week, against remembering everything; restored at any moment.
         #[test]
-        fn claims_equal_remembering_all(
-            steps in prop::collection::vec((0..5_u64, any::<bool>(), 0..4_000_i64), 0..30),
+        fn ids_claimed_equal_remembering_all(
+            steps in prop::collection::vec((0..5_u64, 0..4_000_i64), 0..30),
             restart in 0..30_usize,
         ) {
             let mut known = KnownEvents::default();
-            let mut all: Vec<(u64, KeySource, i64)> = Vec::new();
+            let mut all = Vec::new();
             let mut now = 0;
-            for (n, (key, by_id, pause)) in steps.into_iter().enumerate() {
+            for (n, (key, pause)) in steps.into_iter().enumerate() {
                 now += pause;
-                let source = if by_id { KeySource::Id } else { KeySource::Content };
-                let window = if by_id { i64::MAX } else { 10_000 };
-                let expected = !all.iter().any(|&(k, s, at)| k == key && s == source && now - at <= window);
-                prop_assert_eq!(known.claim(EventKey(key), source, ReceivedAt(now)), expected);
-                if expected {
-                    all.push((key, source, now));
-                }
+                let expected = !all.contains(&key);
+                prop_assert_eq!(claim(&mut known, key, KeySource::Id, now), expected);
+                all.push(key);
                 if n == restart {
-                    let days: Vec<_> = known.days().map(|(day, keys)| (day, keys.clone())).collect();
-                    let content: Vec<_> = known.content().collect();
-                    known = KnownEvents::restore(days, content);
+                    known = restored(&known);
                 }
             }
         }
+
+        /// Content, against looking through all that counted: records that come up to a minute, or more than a day, after
+        /// they were received, in any order. Times are whole seconds and their neighbours, so that both ends of the
+        /// window and of the memory are met often.
+        #[test]
+        fn content_claimed_equals_looking_through_all_that_counted(
+            steps in prop::collection::vec((0..2_u64, 0..15_i64, -1..=1_i64, 0..60_i64, 0..40_u8), 0..60),
+            restart in 0..60_usize,
+        ) {
+            let mut known = KnownEvents::default();
+            let mut counted: Vec<ContentClaim> = Vec::new();
+            let mut now = 0;
+            for (n, (key, pause, jitter, delay, day)) in steps.into_iter().enumerate() {
+                now += pause * 1_000 + if day == 0 { DAY_MS - 20_000 } else { 0 };
+                let claim = ContentClaim {
+                    key,
+                    received: ReceivedAt((now - delay * 1_000 + jitter).min(now)),
+                    claimed: ReceivedAt(now),
+                };
+                let expected = !counted.iter().any(|old| {
+                    old.key == key
+                        && now - old.claimed.0 <= DAY_MS
+                        && (old.received.0 - claim.received.0).abs() <= 10_000
+                });
+                let got = known.claim(EventKey(key), KeySource::Content, claim.received, claim.claimed);
+                prop_assert_eq!(got, expected);
+                if expected {
+                    counted.push(claim);
+                }
+                if n == restart {
+                    known = restored(&known);
+                }
+            }
+            let remembered = counted.iter().filter(|old| now - old.claimed.0 <= DAY_MS).count();
+            prop_assert!(known.len() <= counted.len() && known.len() >= remembered);
+        }
+    }
+
+    fn restored(known: &KnownEvents) -> KnownEvents {
+        let days: Vec<_> = known.days().map(|(day, keys)| (day, keys.clone())).collect();
+        let content: Vec<_> = known.content().collect();
+        KnownEvents::restore(days, content)
     }
 }

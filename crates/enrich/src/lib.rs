@@ -1,7 +1,8 @@
-//! What an event's context says: page, where the visitor came from, browser and device.
+//! What an event's context says: page, where the visitor came from, browser and device, and whether it is a machine.
 //!
 //! Pure look-ups over data that ships with this crate; own lists, written for this project.
 
+pub mod bot;
 pub mod channel;
 pub mod landing;
 pub mod page;

@@ -2,6 +2,8 @@
 
 use woothee::parser::Parser;
 
+use crate::bot::{self, Bot};
+
 /// What a user agent says. Empty: unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UserAgent {
@@ -11,12 +13,16 @@ pub struct UserAgent {
     pub os: String,
     /// `desktop`, `mobile`, `bot`, `misc` or empty.
     pub device: String,
+    /// What kind of machine it is, if it is one.
+    pub bot: Option<Bot>,
 }
 
 /// Reads a user agent. Takes some microseconds: remember the answers, there are few different ones.
 #[must_use]
 pub fn parse(user_agent: &str) -> UserAgent {
-    let Some(found) = Parser::new().parse(user_agent) else { return UserAgent::default() };
+    let Some(found) = Parser::new().parse(user_agent) else {
+        return UserAgent { bot: bot::kind(user_agent, false), ..UserAgent::default() };
+    };
     let known = |text: &str| if text == "UNKNOWN" { String::new() } else { text.to_owned() };
     let device = match found.category {
         "pc" => "desktop",
@@ -25,7 +31,9 @@ pub fn parse(user_agent: &str) -> UserAgent {
         "appliance" | "misc" => "misc",
         _ => "",
     };
-    UserAgent { browser: known(found.name), os: known(found.os), device: device.to_owned() }
+    let bot = bot::kind(user_agent, found.category == "crawler");
+    let device = if bot.is_some() { "bot" } else { device };
+    UserAgent { browser: known(found.name), os: known(found.os), device: device.to_owned(), bot }
 }
 
 #[cfg(test)]

@@ -110,14 +110,22 @@ impl fmt::Debug for Config {
     }
 }
 
+/// The longest delivery timeout that librdkafka takes: 24 days.
+const PATIENCE_WITHOUT_END: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// How long a log of that patience, when it is closed, waits for what is in flight. Whoever gave it that has it elsewhere.
+const PATIENT_FLUSH_MAX: Duration = Duration::from_millis(200);
+
 /// The log in Kafka. See the module.
 pub struct KafkaLog {
     config: Config,
     admin: Arc<Admin>,
     appender: Arc<Appender>,
     readers: Arc<Readers>,
-    topics: Mutex<HashMap<String, Arc<KnownTopic>>>,
+    topics: Arc<Mutex<HashMap<String, Arc<KnownTopic>>>>,
     closed: AtomicBool,
+    /// How long closing waits for what is in flight.
+    flush_max: Duration,
 }
 
 /// What is remembered of a topic: its number of partitions never changes.
@@ -132,24 +140,65 @@ impl KafkaLog {
     /// # Errors
     /// [`LogError::Open`]: a setting that librdkafka refuses, or no broker within 10 s.
     pub async fn connect(config: Config) -> Result<KafkaLog, LogError> {
+        let log = Self::open(config).await?;
+        log.reach().await?;
+        Ok(log)
+    }
+
+    /// Makes the clients, which look for a broker on their own and as long as it takes.
+    ///
+    /// # Errors
+    /// [`LogError::Open`]: a setting that librdkafka refuses.
+    pub async fn open(config: Config) -> Result<KafkaLog, LogError> {
         let place = config.brokers.clone();
-        let connect = move || -> Result<KafkaLog, KafkaError> {
-            let admin = Admin::new(&settings::admin(&config))?;
-            admin.reach()?;
-            Ok(KafkaLog {
-                admin: Arc::new(admin),
-                appender: Arc::new(Appender::new(settings::producer(&config), config.queue_bytes_max)?),
-                readers: Arc::new(Readers::new(settings::reader(&config), config.readers_max)),
-                topics: Mutex::default(),
-                closed: AtomicBool::new(false),
-                config,
-            })
+        let open = move || -> Result<KafkaLog, KafkaError> {
+            let admin = Arc::new(Admin::new(&settings::admin(&config))?);
+            let flush_max = config.delivery_timeout;
+            KafkaLog::with(config, admin, Arc::default(), flush_max)
         };
         let fault = |source: LogFault| LogError::Open { place: place.clone(), source };
-        let connected = tokio::task::spawn_blocking(connect).await.map_err(|panicked| fault(panicked.into()))?;
-        let log = connected.map_err(|error| fault(error.into()))?;
+        let opened = tokio::task::spawn_blocking(open).await.map_err(|panicked| fault(panicked.into()))?;
+        opened.map_err(|error| fault(error.into()))
+    }
+
+    /// Waits until a broker has answered.
+    ///
+    /// # Errors
+    /// [`LogError::Open`]: none has within 10 s.
+    pub async fn reach(&self) -> Result<(), LogError> {
+        let place = self.config.brokers.clone();
+        let reached = blocking(&self.admin, Admin::reach).await;
+        reached.map_err(|source| LogError::Open { place: place.clone(), source })?;
         tracing::info!(brokers = place, "kafka log connected");
-        Ok(log)
+        Ok(())
+    }
+
+    /// The same log with a producer that never gives up: an append to it waits until it is done, so that nothing that was
+    /// given to it later arrives earlier. For a [`crate::spool`].
+    ///
+    /// # Errors
+    /// [`LogError::Open`]: a setting that librdkafka refuses.
+    pub fn patient(&self) -> Result<KafkaLog, LogError> {
+        let config = Config { delivery_timeout: PATIENCE_WITHOUT_END, ..self.config.clone() };
+        let made = KafkaLog::with(config, Arc::clone(&self.admin), Arc::clone(&self.topics), PATIENT_FLUSH_MAX);
+        made.map_err(|error| LogError::Open { place: self.config.brokers.clone(), source: error.into() })
+    }
+
+    fn with(
+        config: Config,
+        admin: Arc<Admin>,
+        topics: Arc<Mutex<HashMap<String, Arc<KnownTopic>>>>,
+        flush_max: Duration,
+    ) -> Result<KafkaLog, KafkaError> {
+        Ok(KafkaLog {
+            admin,
+            appender: Arc::new(Appender::new(settings::producer(&config), config.queue_bytes_max)?),
+            readers: Arc::new(Readers::new(settings::reader(&config), config.readers_max)),
+            topics,
+            closed: AtomicBool::new(false),
+            flush_max,
+            config,
+        })
     }
 
     async fn find(&self, topic: &str) -> Result<Option<Arc<KnownTopic>>, LogFault> {
@@ -291,8 +340,7 @@ impl EventLog for KafkaLog {
 
     async fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        let (appender, readers, timeout) =
-            (Arc::clone(&self.appender), Arc::clone(&self.readers), self.config.delivery_timeout);
+        let (appender, readers, timeout) = (Arc::clone(&self.appender), Arc::clone(&self.readers), self.flush_max);
         let closing = tokio::task::spawn_blocking(move || {
             appender.close(timeout);
             readers.close();

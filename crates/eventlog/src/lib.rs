@@ -10,11 +10,14 @@
 //! - **At least once**: an append that failed or was cancelled may still have happened.
 //! - **Owned**: in one group each partition has at most one owner at a time, told by [`ConsumerEvent`].
 //!
+//! [`spool`] puts a bounded queue on the local disk before one of them, for the time when its cluster is away.
+//!
 //! What a record's bytes mean is not known here.
 
 pub mod embedded;
 pub mod kafka;
 mod metering;
+pub mod spool;
 
 use std::collections::BTreeMap;
 use std::fmt;

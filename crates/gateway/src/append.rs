@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::try_join;
 use hyper::http::request::Parts;
 use trackway_domain::event::ReceivedEvent;
-use trackway_domain::id::{ProjectId, Visitor};
+use trackway_domain::id::ProjectId;
 use trackway_domain::stamp::stamp;
 use trackway_domain::time::ReceivedAt;
 use trackway_eventlog::{EventLog, LogError, NewRecord};
@@ -16,6 +16,7 @@ use trackway_wire::{Item, Rejection, log};
 
 use crate::Topics;
 use crate::group::Visitors;
+use crate::privacy::Kept;
 use crate::rejected::{RejectedItem, RejectedRequest};
 use crate::reply::Refusal;
 
@@ -33,6 +34,8 @@ pub(crate) struct Origin<'a> {
     pub ip: String,
     /// Why the sender is taken for a bot, or empty.
     pub bot: &'static str,
+    /// The visitor objects to being tracked, and the project honours it.
+    pub objects: bool,
     /// When they came now: the records' time.
     pub now: ReceivedAt,
     /// When they came first: the events' time is reckoned from it.
@@ -85,7 +88,7 @@ impl Appender {
         &self,
         origin: &Origin<'_>,
         items: Vec<(usize, Item)>,
-        kept: impl Fn(ReceivedEvent) -> Option<(ReceivedEvent, Visitor)>,
+        kept: impl Fn(ReceivedEvent) -> Option<Kept>,
         body: &Bytes,
     ) -> Result<Outcome, Refusal> {
         let mut outcome = Outcome::default();
@@ -94,12 +97,13 @@ impl Appender {
         for (index, item) in items {
             match item {
                 Item::Event { event, content } => match kept(event) {
-                    Some((mut event, visitor)) => {
+                    Some(Kept { mut event, visitor, anonymised }) => {
                         // Browsers say it twice; the record holds the header once for all its events.
                         if event.context.user_agent == origin.user_agent {
                             event.context.user_agent = String::new();
                         }
-                        visitors.add(origin.project, stamp(event, visitor, origin.project, origin.received, &content));
+                        let event = stamp(event, visitor, origin.project, origin.received, &content);
+                        visitors.add(origin.project, event, anonymised);
                         outcome.accepted += 1;
                     }
                     None => outcome.withheld += 1,
@@ -115,10 +119,15 @@ impl Appender {
             ip: &origin.ip,
             bot: origin.bot,
         };
+        let anonymous = log::RequestContext { ip: "", ..request };
         let events = visitors.into_groups().into_iter().map(|group| NewRecord {
             partition: group.key.partition(self.events_partitions),
             timestamp_ms: origin.now.0,
-            value: log::encode_events(&request, &group.visitor, &group.events),
+            value: log::encode_events(
+                if group.anonymised { &anonymous } else { &request },
+                &group.visitor,
+                &group.events,
+            ),
         });
         let events = events.collect();
         let of_rejected = match rejected.is_empty() {
@@ -173,6 +182,7 @@ impl Origin<'_> {
             head: self.head,
             body,
             visitor: (self.derived_visitor)(),
+            reasons_only: self.objects,
         }
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Group {
     pub visitor: Visitor,
     /// Its events.
     pub events: Vec<Event>,
+    /// Nobody may tell whose one of them is.
+    pub anonymised: bool,
 }
 
 /// Groups, as they grow.
@@ -25,11 +27,12 @@ pub(crate) struct Visitors {
 
 impl Visitors {
     /// Adds one event of `project`.
-    pub(crate) fn add(&mut self, project: &ProjectId, event: Event) {
+    pub(crate) fn add(&mut self, project: &ProjectId, event: Event, anonymised: bool) {
         if let Some(last) = self.groups.last_mut()
             && last.visitor == event.visitor
         {
             last.events.push(event);
+            last.anonymised |= anonymised;
             return;
         }
         let key = event.visitor.key(project);
@@ -39,12 +42,16 @@ impl Visitors {
             self.places.insert(first.key, 0);
         }
         match self.places.get(&key) {
-            Some(&place) => self.groups[place].events.push(event),
+            Some(&place) => {
+                self.groups[place].events.push(event);
+                self.groups[place].anonymised |= anonymised;
+            }
             None => {
                 if !self.groups.is_empty() {
                     self.places.insert(key, self.groups.len());
                 }
-                self.groups.push(Group { key, visitor: event.visitor.clone(), events: vec![event] });
+                let visitor = event.visitor.clone();
+                self.groups.push(Group { key, visitor, events: vec![event], anonymised });
             }
         }
     }

@@ -45,15 +45,13 @@ impl Decision {
 /// Statuses that are told apart: those of [`crate::reply`] and of protocols; others are `other`.
 const STATUSES: [u16; 16] = [200, 202, 204, 301, 302, 304, 400, 401, 403, 404, 405, 408, 413, 415, 429, 503];
 
-/// One protocol's meters; the last of all is nobody's: health, preflights, unknown paths.
-struct ProtocolMeters {
-    requests: [Counter; STATUSES.len() + 1],
-    seconds: Histogram,
-}
+/// One protocol's answers by status.
+type Statuses = [OnceLock<Counter>; STATUSES.len() + 1];
 
 /// The process's meters.
 pub(crate) struct Meters {
-    protocols: Vec<OnceLock<ProtocolMeters>>,
+    /// By protocol; the last is nobody's: health, preflights, unknown paths.
+    requests: Vec<Statuses>,
     /// From handing records to the log until it has them.
     pub append_seconds: Histogram,
     /// Open connections.
@@ -64,25 +62,21 @@ impl Meters {
     /// Of the recorder that is installed.
     pub(crate) fn new() -> Self {
         Self {
-            protocols: (0..=ALL.len()).map(|_| OnceLock::new()).collect(),
+            requests: (0..=ALL.len()).map(|_| std::array::from_fn(|_| OnceLock::new())).collect(),
             append_seconds: histogram!("gateway_append_seconds"),
             connections: gauge!("gateway_connections"),
         }
     }
 
-    /// One request was answered, so long after its head came.
-    pub(crate) fn request(&self, protocol: Option<&'static dyn Protocol>, status: StatusCode, took: Duration) {
+    /// One request was answered.
+    pub(crate) fn request(&self, protocol: Option<&'static dyn Protocol>, status: StatusCode) {
         let name = protocol.map_or("none", Protocol::name);
-        let meters = self.protocols[protocol.map_or(ALL.len(), number)].get_or_init(|| ProtocolMeters {
-            requests: std::array::from_fn(|at| {
-                let status = STATUSES.get(at).map_or_else(|| "other".to_owned(), u16::to_string);
-                counter!("gateway_requests_total", "protocol" => name, "status" => status)
-            }),
-            seconds: histogram!("gateway_request_seconds", "protocol" => name),
-        });
         let at = STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(STATUSES.len());
-        meters.requests[at].increment(1);
-        meters.seconds.record(took);
+        let counter = self.requests[protocol.map_or(ALL.len(), number)][at].get_or_init(|| {
+            let status = STATUSES.get(at).map_or_else(|| "other".to_owned(), u16::to_string);
+            counter!("gateway_requests_total", "protocol" => name, "status" => status)
+        });
+        counter.increment(1);
     }
 }
 
@@ -91,6 +85,7 @@ struct EventMeters {
     events: [Counter; Decision::ALL.len()],
     requests: Counter,
     bytes: Counter,
+    seconds: Histogram,
 }
 
 /// One project's meters.
@@ -120,6 +115,11 @@ impl ProjectMeters {
         meters.bytes.increment(body_bytes as u64);
     }
 
+    /// A request was answered, so long after its head came.
+    pub(crate) fn took(&self, protocol: &'static dyn Protocol, time: Duration) {
+        self.of(protocol).seconds.record(time);
+    }
+
     fn of(&self, protocol: &'static dyn Protocol) -> &EventMeters {
         self.protocols[number(protocol)].get_or_init(|| {
             let (project, protocol) = (self.project.as_str(), protocol.name());
@@ -132,6 +132,7 @@ impl ProjectMeters {
                 events: Decision::ALL.map(event),
                 requests: counter!("gateway_project_requests_total", &labels),
                 bytes: counter!("gateway_body_bytes_total", &labels),
+                seconds: histogram!("gateway_request_seconds", &labels),
             }
         })
     }

@@ -28,13 +28,24 @@ pub(crate) struct Sender<'a> {
     pub now: ReceivedAt,
 }
 
-/// The event as it may be kept, and whose it is; `None` if nothing of it may.
+/// An event as it may be kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The event.
+    pub event: ReceivedEvent,
+    /// Whose it is.
+    pub visitor: Visitor,
+    /// Nobody may tell whose it is: the request's address is not kept beside it.
+    pub anonymised: bool,
+}
+
+/// What may be kept of an event; `None` if nothing.
 pub(crate) fn apply(
     mut event: ReceivedEvent,
     project: &Admitted,
     sender: &Sender<'_>,
     secrets: &Secrets,
-) -> Option<(ReceivedEvent, Visitor)> {
+) -> Option<Kept> {
     let privacy = &project.privacy;
     let own_ip = address::parse(&event.context.ip);
     let derived = |event: &ReceivedEvent| {
@@ -42,7 +53,8 @@ pub(crate) fn apply(
         let agent = if agent.is_empty() { sender.user_agent } else { agent };
         secrets.visitor(&project.id, own_ip.unwrap_or(sender.ip), agent, sender.now)
     };
-    let visitor = match objection(privacy, sender, event.context.consent) {
+    let objection = objection(privacy, sender, event.context.consent);
+    let visitor = match objection {
         Objection::Refuse => return None,
         Objection::Anonymise => match event.kind {
             // All that they say is who somebody is.
@@ -70,20 +82,18 @@ pub(crate) fn apply(
         event.properties = privacy.properties.kept(&event.properties, hash).into_owned();
         event.traits = privacy.properties.kept(&event.traits, hash).into_owned();
     }
-    Some((event, visitor))
+    Some(Kept { event, visitor, anonymised: objection == Objection::Anonymise })
 }
 
 /// Whether the request's own address may be kept, and how.
 pub(crate) fn ip_policy(privacy: &Privacy, sender: &Sender<'_>) -> IpPolicy {
-    match objection(privacy, sender, Consent::Unknown) {
-        Objection::Ignore if !sender.anonymous => privacy.ip,
-        Objection::Ignore | Objection::Anonymise | Objection::Refuse => IpPolicy::Drop,
-    }
+    if sender.anonymous || objects(privacy, sender) { IpPolicy::Drop } else { privacy.ip }
 }
 
-/// Whether a cookie may be set.
-pub(crate) fn may_set_cookie(privacy: &Privacy, sender: &Sender<'_>, consent: Consent) -> bool {
-    objection(privacy, sender, consent) == Objection::Ignore
+/// Whether the request's visitor objects to being tracked, and the project honours it. What its events say of consent is
+/// not known yet.
+pub(crate) fn objects(privacy: &Privacy, sender: &Sender<'_>) -> bool {
+    objection(privacy, sender, Consent::Unknown) != Objection::Ignore
 }
 
 /// The strongest of what the browser and the tracker object to.
@@ -155,7 +165,8 @@ mod tests {
         let admissions = Admissions::new(&[project], None).unwrap_or_else(|shared| panic!("{shared}"));
         let admission = admissions.admit(Some("k"), &hyper::HeaderMap::new(), NOW);
         let project = admission.unwrap_or_else(|refusal| panic!("{refusal}")).project;
-        apply(event, &project, &sender, &Secrets::new(&Secret::Shared("s".into()), NOW).expect("no file"))
+        let kept = apply(event, &project, &sender, &Secrets::new(&Secret::Shared("s".into()), NOW).expect("no file"));
+        kept.map(|kept| (kept.event, kept.visitor))
     }
 
     fn is_derived(visitor: &Visitor) -> bool {

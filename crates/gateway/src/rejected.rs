@@ -54,6 +54,8 @@ pub(crate) struct RejectedRequest<'a> {
     pub body: Bytes,
     /// Id derived for a visitor who has none; the address that it was derived from is not kept.
     pub visitor: String,
+    /// The visitor objects to being tracked, and the project honours it: only the reasons are kept.
+    pub reasons_only: bool,
 }
 
 impl RejectedRequest<'_> {
@@ -64,28 +66,30 @@ impl RejectedRequest<'_> {
 
     /// Some of its items were not understood; at least one.
     pub(crate) fn items(self, items: &[RejectedItem]) -> Bytes {
+        let excerpt_bytes = if self.reasons_only { 0 } else { EXCERPT_BYTES_MAX };
         let told = items.iter().take(ITEMS_MAX).map(|item| pb::RejectedItem {
             index: u32::try_from(item.index).unwrap_or(u32::MAX),
             reason: item.reason.code().to_owned(),
             message: item.reason.to_string(),
-            content: Bytes::copy_from_slice(&item.content[..item.content.len().min(EXCERPT_BYTES_MAX)]),
+            content: Bytes::copy_from_slice(&item.content[..item.content.len().min(excerpt_bytes)]),
         });
         let told = told.collect();
         self.record(&items[0].reason, told)
     }
 
     fn record(self, reason: &Rejection, items: Vec<pb::RejectedItem>) -> Bytes {
-        let target = self.head.uri.path_and_query().map(hyper::http::uri::PathAndQuery::as_str);
+        let (path, whole) = (self.head.uri.path(), self.head.uri.path_and_query());
+        let target = if self.reasons_only { path } else { whole.map_or(path, hyper::http::uri::PathAndQuery::as_str) };
         log::encode(&pb::RejectedRecord {
             project: self.project.to_owned(),
             protocol: self.protocol.to_owned(),
             reason: reason.code().to_owned(),
             message: reason.to_string(),
-            body: self.body,
+            body: if self.reasons_only { Bytes::new() } else { self.body },
             items,
             method: self.head.method.as_str().to_owned(),
-            target: target.unwrap_or_default().to_owned(),
-            headers: kept(&self.head.headers, &self.visitor),
+            target: target.to_owned(),
+            headers: if self.reasons_only { Vec::new() } else { kept(&self.head.headers, &self.visitor) },
         })
     }
 }

@@ -9,13 +9,12 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, ORIGIN, SET_COOKIE, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
-use trackway_domain::event::Consent;
 use trackway_domain::time::ReceivedAt;
 use trackway_wire::protocol::{self, Answer, Head, Protocol, Tally, Verdict};
 use trackway_wire::{Item, Rejection, Understood};
 
 use crate::address::{self, AddressRanges};
-use crate::admit::{Admission, Admissions};
+use crate::admit::{Admission, Admissions, Admitted};
 use crate::append::{Appender, Origin, Outcome};
 use crate::body::{self, Budget};
 use crate::meters::{self, Decision, Meters, ProjectMeters};
@@ -48,16 +47,23 @@ const SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
 pub(crate) async fn answer(gateway: &Gateway, peer: IpAddr, request: Request<Incoming>) -> Reply {
     let started = meters::now();
     let (head, body) = request.into_parts();
-    let (protocol, mut reply) = match head.uri.path() {
+    let (read, mut reply) = match head.uri.path() {
         "/health" if head.method == Method::GET => (None, reply::healthy()),
         _ => match Visit::of(gateway, peer, &head) {
-            Ok(visit) => visit.take(body).await,
+            Ok(visit) => {
+                let (read, reply) = visit.take(body).await;
+                (Some(read), reply)
+            }
             Err(Refusal::Method { .. }) if head.method == Method::OPTIONS => (None, cors::preflight(&head.headers)),
             Err(refusal) => (None, reply::refused(&refusal)),
         },
     };
     cors::allow(&mut reply, head.headers.get(ORIGIN).cloned());
-    gateway.meters.request(protocol, reply.status(), started.elapsed());
+    gateway.meters.request(read.as_ref().map(|read| read.protocol), reply.status());
+    if let Some(Read { protocol, project, .. }) = read {
+        let meters = project.as_ref().map_or(&gateway.nobodys, |project| &project.meters);
+        meters.took(protocol, started.elapsed());
+    }
     reply
 }
 
@@ -80,6 +86,8 @@ struct Read {
     protocol: &'static dyn Protocol,
     /// Its body, once it is read.
     body: Bytes,
+    /// The project that it is for; the first, if its items have several.
+    project: Option<Arc<Admitted>>,
     /// A cookie to be set.
     cookie: Option<HeaderValue>,
 }
@@ -134,20 +142,20 @@ impl<'a> Visit<'a> {
         with_request(self.head, self.method, &self.fresh_id, body, items_max, then)
     }
 
-    async fn take(self, body: Incoming) -> (Option<&'static dyn Protocol>, Reply) {
-        let mut read = Read { protocol: self.first.0, body: Bytes::new(), cookie: None };
+    async fn take(self, body: Incoming) -> (Read, Reply) {
+        let mut read = Read { protocol: self.first.0, body: Bytes::new(), project: None, cookie: None };
         let taken = self.taken(body, &mut read).await;
-        let Read { protocol, body, cookie } = read;
-        let answer = |verdict: &Verdict<'_>| self.with_request(&body, |request| protocol.answer(request, verdict));
+        let answer =
+            |verdict: &Verdict<'_>| self.with_request(&read.body, |request| read.protocol.answer(request, verdict));
         let mut reply = match taken {
             Ok(Taken::Aside(answer)) => reply::of_answer(answer),
             Ok(Taken::Tally(tally)) => reply::of_answer(answer(&Verdict::Taken(&tally))),
             Err(refusal) => reply::of_refusal(&refusal, answer(&Verdict::Refused(&refusal.refused()))),
         };
-        if let Some(cookie) = cookie {
+        if let Some(cookie) = read.cookie.take() {
             reply.headers_mut().append(SET_COOKIE, cookie);
         }
-        (Some(protocol), reply)
+        (read, reply)
     }
 
     async fn taken(&self, body: Incoming, read: &mut Read) -> Result<Taken, Refusal> {
@@ -197,6 +205,7 @@ impl<'a> Visit<'a> {
             Some(admission) => Ok(admission),
             None => admit(understood.write_key.as_deref()),
         };
+        read.project = admission.as_ref().ok().map(|admission| admission.project.clone());
         let shares = shares(admission, understood.own_keys, understood.items, admit)?;
         let mut tally = Tally { accepted: 0, nothing: 0, rejected: shares.refused };
         gateway.nobodys.events(protocol, Decision::Rejected, tally.rejected.len());
@@ -300,6 +309,7 @@ impl<'a> Visit<'a> {
             user_agent: sender.user_agent,
             ip: address::kept(self.ip, privacy::ip_policy(&admission.project.privacy, sender)),
             bot: self.bot(sender.user_agent),
+            objects: privacy::objects(&admission.project.privacy, sender),
             now: self.now,
             received: self.replay.as_ref().map_or(self.now, |replay| replay.received(self.now)),
             derived_visitor,
@@ -329,7 +339,7 @@ impl<'a> Visit<'a> {
     fn id_cookie(&self, admission: &Admission, anonymous: bool) -> Option<String> {
         let wanted = admission.project.privacy.id_cookie && !anonymous;
         let privacy = &admission.project.privacy;
-        if !wanted || !privacy::may_set_cookie(privacy, &self.sender(anonymous, None), Consent::Unknown) {
+        if !wanted || privacy::objects(privacy, &self.sender(anonymous, None)) {
             return None;
         }
         Some(cookie::id(&self.head.headers).map_or_else(|| self.fresh_id().to_owned(), str::to_owned))

@@ -6,7 +6,7 @@ use trackway_domain::funnel::FunnelQuery;
 use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::limits::{EVENT_NAME_BYTES_MAX, FUNNEL_STEPS_MAX, ID_BYTES_MAX};
 use trackway_domain::paths::PathsQuery;
-use trackway_store::queries::{Interval, StepFilter, TimeRange};
+use trackway_store::queries::{Bots, Interval, Scope, StepFilter, TimeRange};
 
 use crate::pb;
 
@@ -29,6 +29,11 @@ const EDGES_USUAL: u32 = 20;
 const EDGES_MAX: u32 = 1_000;
 const JOURNEY_EVENTS_USUAL: u32 = 200;
 const JOURNEY_EVENTS_MAX: u32 = 10_000;
+
+const REJECTED_USUAL: u32 = 50;
+const REJECTED_MAX: u32 = 1_000;
+/// Names of protocols and codes of reasons are shorter.
+const SHORT_BYTES_MAX: usize = 64;
 
 /// What is wrong with a request: the field, its value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,14 +75,14 @@ fn quoted(text: &str) -> String {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Funnel {
     pub project: ProjectId,
-    pub range: TimeRange,
+    pub scope: Scope,
     pub steps: Vec<StepFilter>,
     pub query: FunnelQuery,
 }
 
 pub(crate) fn funnel(request: pb::FunnelRequest) -> Checked<Funnel> {
     let project = project(&request.project)?;
-    let range = range(request.range)?;
+    let scope = scope(request.range, request.include_bots)?;
     entries("steps", request.steps.len(), FUNNEL_STEPS_MAX)?;
     let mut steps = Vec::with_capacity(request.steps.len());
     for (n, step) in request.steps.into_iter().enumerate() {
@@ -88,14 +93,14 @@ pub(crate) fn funnel(request: pb::FunnelRequest) -> Checked<Funnel> {
     }
     let window = optional_duration("window_ms", request.window_ms, (1, WINDOW_MS_MAX))?;
     let query = FunnelQuery { steps: steps.len(), window };
-    Ok(Funnel { project, range, steps, query })
+    Ok(Funnel { project, scope, steps, query })
 }
 
 /// Paths, ready to be asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Paths {
     pub project: ProjectId,
-    pub range: TimeRange,
+    pub scope: Scope,
     pub query: PathsQuery,
     pub edges_max: usize,
 }
@@ -103,7 +108,7 @@ pub(crate) struct Paths {
 pub(crate) fn paths(request: pb::PathsRequest) -> Checked<Paths> {
     Ok(Paths {
         project: project(&request.project)?,
-        range: range(request.range)?,
+        scope: scope(request.range, request.include_bots)?,
         query: PathsQuery {
             session_gap: optional_duration("session_gap_ms", request.session_gap_ms, (1_000, DAY_MS))?,
             collapse_repeats: request.collapse_repeats,
@@ -116,7 +121,7 @@ pub(crate) fn paths(request: pb::PathsRequest) -> Checked<Paths> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Trend {
     pub project: ProjectId,
-    pub range: TimeRange,
+    pub scope: Scope,
     pub interval: Interval,
     pub events: Vec<String>,
     pub by_event: bool,
@@ -142,7 +147,8 @@ pub(crate) fn trend(request: pb::TrendRequest) -> Checked<Trend> {
     }
     at_most("events", request.events.len(), TREND_EVENTS_MAX)?;
     event_names("events", &request.events)?;
-    Ok(Trend { project, range, interval, events: request.events, by_event: request.by_event })
+    let scope = Scope { range, bots: bots(request.include_bots) };
+    Ok(Trend { project, scope, interval, events: request.events, by_event: request.by_event })
 }
 
 /// Who a journey is asked of.
@@ -158,7 +164,7 @@ pub(crate) enum Who {
 pub(crate) struct Journey {
     pub project: ProjectId,
     pub who: Who,
-    pub range: TimeRange,
+    pub scope: Scope,
     pub touchpoints_only: bool,
     pub events_max: u32,
 }
@@ -175,7 +181,7 @@ pub(crate) fn journey(request: pb::PersonJourneyRequest) -> Checked<Journey> {
     Ok(Journey {
         project,
         who,
-        range: range(request.range)?,
+        scope: scope(request.range, request.include_bots)?,
         touchpoints_only: request.touchpoints_only,
         events_max: count("events_max", request.events_max, JOURNEY_EVENTS_USUAL, JOURNEY_EVENTS_MAX)?,
     })
@@ -240,6 +246,85 @@ pub(crate) fn members(request: pb::MembersRequest) -> Checked<Members> {
     }
 }
 
+/// A page of rejected requests, ready to be asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// Empty: what belongs to no project.
+    pub project: String,
+    pub reason: String,
+    pub protocol: String,
+    pub since_ms: Option<i64>,
+    pub until_ms: Option<i64>,
+    pub page_size: u32,
+    pub page_token: Option<String>,
+    pub with_body: bool,
+}
+
+pub(crate) fn rejected(request: pb::ListRejectedRequest) -> Checked<Rejected> {
+    if !request.project.is_empty() {
+        project(&request.project)?;
+    }
+    short("reason", &request.reason)?;
+    short("protocol", &request.protocol)?;
+    for (field, ms) in [("since_ms", request.since_ms), ("until_ms", request.until_ms)] {
+        if let Some(ms) = ms
+            && !in_time(ms)
+        {
+            return Err(value(field, ms, format!("{} to {TIME_MS_MAX}", -TIME_MS_MAX)));
+        }
+    }
+    Ok(Rejected {
+        page_size: count("page_size", request.page_size, REJECTED_USUAL, REJECTED_MAX)?,
+        page_token: (!request.page_token.is_empty()).then_some(request.page_token),
+        project: request.project,
+        reason: request.reason,
+        protocol: request.protocol,
+        since_ms: request.since_ms,
+        until_ms: request.until_ms,
+        with_body: request.with_body,
+    })
+}
+
+/// A page token of elsewhere.
+pub(crate) fn bad_page_token(text: &str) -> BadRequest {
+    value("page_token", quoted(text), "empty, or as the page before gave it")
+}
+
+/// What a tail shows, ready to be followed. Empty text: any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tail {
+    pub project: ProjectId,
+    pub protocol: String,
+    pub event: String,
+    pub visitor_id: String,
+    pub user_id: String,
+    pub rejected_only: bool,
+}
+
+pub(crate) fn tail(request: pb::TailRequest) -> Checked<Tail> {
+    let project = project(&request.project)?;
+    short("protocol", &request.protocol)?;
+    for (field, text, limit) in [
+        ("event", &request.event, EVENT_NAME_BYTES_MAX),
+        ("visitor_id", &request.visitor_id, ID_BYTES_MAX),
+        ("user_id", &request.user_id, ID_BYTES_MAX),
+    ] {
+        if !text.is_empty() {
+            sized(field, text, limit)?;
+        }
+    }
+    let pb::TailRequest { project: _, protocol, event, visitor_id, user_id, rejected_only } = request;
+    Ok(Tail { project, protocol, event, visitor_id, user_id, rejected_only })
+}
+
+/// A code or a protocol's name; may be missing.
+fn short(field: &str, text: &str) -> Checked<()> {
+    match text.len() {
+        0 => Ok(()),
+        _ => sized(field, text, SHORT_BYTES_MAX),
+    }
+}
+
 pub(crate) fn page_token(as_of_ms: i64, last: PersonKey) -> String {
     format!("{as_of_ms}.{last}")
 }
@@ -286,6 +371,15 @@ pub(crate) fn range(range: Option<pb::TimeRange>) -> Checked<TimeRange> {
         return Err(BadRequest::Range { from_ms: range.from_ms, to_ms: range.to_ms });
     }
     Ok(range)
+}
+
+/// Which events a question is about.
+pub(crate) fn scope(asked: Option<pb::TimeRange>, include_bots: bool) -> Checked<Scope> {
+    Ok(Scope { range: range(asked)?, bots: bots(include_bots) })
+}
+
+fn bots(include: bool) -> Bots {
+    if include { Bots::Included } else { Bots::LeftOut }
 }
 
 fn in_time(ms: i64) -> bool {

@@ -34,7 +34,7 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// Bytes of one response (trends by event and journeys are the long ones).
     pub response_bytes_max: usize,
-    /// Audience subscriptions at one time.
+    /// Audience subscriptions and tails at one time.
     pub subscribers_max: usize,
     /// Newest audience changes that are kept in memory per partition of `audience-changes`, about 300 bytes each. A
     /// subscriber that is further behind reads the log by itself until it has caught up.
@@ -57,4 +57,6 @@ pub struct Topics {
     pub journeys: String,
     /// Who enters and leaves.
     pub audience_changes: String,
+    /// What never became an event.
+    pub rejected: String,
 }

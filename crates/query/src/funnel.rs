@@ -20,7 +20,7 @@ pub(crate) async fn answer(desk: &Desk, asked: Funnel) -> Result<pb::FunnelRespo
     let project = asked.project.as_str();
     let store = desk.store.metered();
     let identities = store.identities(project, desk.config.identity_pairs_max).await?;
-    let mut stream = store.steps(project, asked.range, &asked.steps, desk.config.limits).await?;
+    let mut stream = store.steps(project, asked.scope, &asked.steps, desk.config.limits).await?;
 
     // The evaluator has a thread of its own, so that it neither holds up other requests nor waits for the next block.
     let (blocks, from_store) = tokio::sync::mpsc::channel(BLOCKS_AHEAD);

@@ -26,7 +26,7 @@ pub(crate) async fn answer(desk: &Desk, asked: Journey) -> Result<pb::PersonJour
     let (keys, identities) = keys_of_person(&store, project, start, desk.config.person_keys_max).await?;
     let keys: Vec<u128> = keys.into_iter().collect();
     let rows = store
-        .journey(project.as_str(), &keys, asked.range, asked.touchpoints_only, asked.events_max, desk.config.limits)
+        .journey(project.as_str(), &keys, asked.scope, asked.touchpoints_only, asked.events_max, desk.config.limits)
         .await?;
 
     let mut names = Names::of(project, start, &identities);
@@ -50,6 +50,7 @@ pub(crate) async fn answer(desk: &Desk, asked: Journey) -> Result<pb::PersonJour
         properties: row.properties,
         visitor_id: row.visitor_id,
         device: row.device,
+        bot: row.bot,
     });
     Ok(pb::PersonJourneyResponse {
         person: names.person.to_string(),

@@ -1,4 +1,4 @@
-//! Answers out: a gRPC server over the tables, and audience subscriptions from the log.
+//! Answers out: a gRPC server over the tables; audience subscriptions, rejected requests and a live tail from the log.
 //!
 //! - A request becomes a checked question ([`check`]) before anything is read; every refusal names the field, the value and
 //!   the limit.
@@ -25,11 +25,13 @@ mod lag;
 mod memory_log;
 mod paths;
 mod persons;
+mod rejected;
 mod server;
 mod service;
 mod sessions;
 mod status;
 mod subscribe;
+mod tail;
 mod touchpoints;
 mod trend;
 

@@ -20,7 +20,7 @@ pub(crate) async fn answer(desk: &Desk, asked: Paths) -> Result<pb::PathsRespons
     let project = asked.project.as_str();
     let store = desk.store.metered();
     let identities = store.identities(project, desk.config.identity_pairs_max).await?;
-    let mut stream = store.names(project, asked.range, desk.config.limits).await?;
+    let mut stream = store.names(project, asked.scope, desk.config.limits).await?;
 
     let (blocks, from_store) = tokio::sync::mpsc::channel(BLOCKS_AHEAD);
     let limits = Limits { held_events: desk.config.merged_events_max, names: desk.config.names_max };

@@ -20,6 +20,7 @@ use crate::changes::RecentChanges;
 use crate::config::Config;
 use crate::pb;
 use crate::service::{Desk, Service};
+use crate::tail::{self, Tails};
 
 /// Our clock, from the binary: the only way in which time gets in.
 pub type Clock = fn() -> ReceivedAt;
@@ -86,6 +87,7 @@ pub async fn bind(config: Config, store: Store, log: Arc<dyn EventLog>, clock: C
         clock,
         changes,
         journeys_partitions,
+        tails: Tails::default(),
         places: Semaphore::new(config.queries_max),
         subscriber_places: Arc::new(Semaphore::new(config.subscribers_max)),
         creating: Mutex::new(()),
@@ -138,6 +140,11 @@ async fn serve_desk(listener: TcpListener, desk: Arc<Desk>) -> Result<(), ServeE
         tasks.spawn(async move { desk.changes.follow(partition, &*desk.log, &desk.stopping).await });
     }
 
+    {
+        let desk = Arc::clone(&desk);
+        tasks.spawn(async move { tail::follow(&desk).await });
+    }
+
     let (request_max, response_max) = (desk.config.request_bytes_max, desk.config.response_bytes_max);
     let service = Service(Arc::clone(&desk));
     let server = Server::builder()
@@ -155,7 +162,12 @@ async fn serve_desk(listener: TcpListener, desk: Arc<Desk>) -> Result<(), ServeE
                 .max_encoding_message_size(response_max),
         )
         .add_service(
-            pb::audience_service_server::AudienceServiceServer::new(service)
+            pb::audience_service_server::AudienceServiceServer::new(service.clone())
+                .max_decoding_message_size(request_max)
+                .max_encoding_message_size(response_max),
+        )
+        .add_service(
+            pb::intake_service_server::IntakeServiceServer::new(service)
                 .max_decoding_message_size(request_max)
                 .max_encoding_message_size(response_max),
         )
@@ -182,7 +194,12 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 
 /// Serving while ClickHouse answers, and not once we stop.
 async fn tell_health(desk: Arc<Desk>, health: HealthReporter) {
-    let names = ["", pb::query_service_server::SERVICE_NAME, pb::audience_service_server::SERVICE_NAME];
+    let names = [
+        "",
+        pb::query_service_server::SERVICE_NAME,
+        pb::audience_service_server::SERVICE_NAME,
+        pb::intake_service_server::SERVICE_NAME,
+    ];
     let tell = async |status: ServingStatus| {
         for name in names {
             health.set_service_status(name, status).await;

@@ -1,4 +1,4 @@
-//! The two gRPC services: each method checks its request, waits for a place in line, asks, and counts what it cost. What a
+//! The three gRPC services: each method checks its request, waits for a place in line, asks, and counts what it cost. What a
 //! question means stands in the file of its name.
 
 use std::future::Future;
@@ -19,7 +19,8 @@ use crate::config::Config;
 use crate::freshness::{PartitionState, freshness, partition_states};
 use crate::server::Clock;
 use crate::status::{Fault, Loudness, code_name};
-use crate::{audience, check, funnel, journey, lag, paths, pb, sessions, subscribe, touchpoints, trend};
+use crate::tail::{self, Tails};
+use crate::{audience, check, funnel, journey, lag, paths, pb, rejected, sessions, subscribe, touchpoints, trend};
 
 /// What all questions share.
 pub(crate) struct Desk {
@@ -28,6 +29,8 @@ pub(crate) struct Desk {
     pub log: Arc<dyn EventLog>,
     pub clock: Clock,
     pub changes: RecentChanges,
+    /// Who follows what arrives.
+    pub tails: Tails,
     /// Partitions of `journeys`.
     pub journeys_partitions: u32,
     pub places: Semaphore,
@@ -124,7 +127,7 @@ fn seconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1e6).round() / 1e6
 }
 
-/// Both services over one [`Desk`].
+/// All services over one [`Desk`].
 #[derive(Clone)]
 pub(crate) struct Service(pub Arc<Desk>);
 
@@ -211,5 +214,23 @@ impl pb::audience_service_server::AudienceService for Service {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         // It takes a place for its snapshot by itself: what comes before that is mostly waiting.
         counted("audience_subscribe", subscribe::begin(Arc::clone(&self.0), request.into_inner())).await
+    }
+}
+
+#[tonic::async_trait]
+impl pb::intake_service_server::IntakeService for Service {
+    type TailStream = Pin<Box<dyn Stream<Item = Result<pb::TailResponse, Status>> + Send>>;
+
+    async fn list_rejected(
+        &self,
+        request: Request<pb::ListRejectedRequest>,
+    ) -> Result<Response<pb::ListRejectedResponse>, Status> {
+        self.0
+            .answer("rejected", async { rejected::answer(&self.0, check::rejected(request.into_inner())?).await })
+            .await
+    }
+
+    async fn tail(&self, request: Request<pb::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        counted("tail", async { tail::begin(Arc::clone(&self.0), check::tail(request.into_inner())?).await }).await
     }
 }

@@ -33,8 +33,10 @@ pub(crate) enum Fault {
     Append(#[from] AppendError),
     #[error("{limit} questions are being answered, more are not taken at a time. Ask again later")]
     Busy { limit: usize },
-    #[error("there are {limit} subscribers, more are not taken")]
+    #[error("there are {limit} subscribers and tails, more are not taken")]
     Subscribers { limit: usize },
+    #[error("the event log did not give offset {offset} of {partition} within {} s", limit.as_secs())]
+    LogSlow { partition: String, offset: u64, limit: Duration },
     #[error("the question took longer than {} s. Narrow its time range", limit.as_secs())]
     Time { limit: Duration },
     #[error(
@@ -49,6 +51,8 @@ pub(crate) enum Fault {
         "the cursor points at offset {wanted} of partition {partition}, records before {start} are gone. Begin again without a cursor"
     )]
     CursorGone { partition: u32, wanted: u64, start: u64 },
+    #[error("the event log did not say within {} s where it ends", limit.as_secs())]
+    TailBegin { limit: Duration },
     #[error("this server is stopping. Subscribe again with the last cursor")]
     Stopping,
     #[error("the evaluation of the question ended in a bug; the server's log has its words")]
@@ -89,7 +93,9 @@ impl Fault {
             | Self::PersonKeys { .. } => Code::ResourceExhausted,
             Self::Time { .. } => Code::DeadlineExceeded,
             Self::CursorGone { .. } => Code::OutOfRange,
-            Self::Stopping | Self::WorkerBehind { .. } => Code::Unavailable,
+            Self::Stopping | Self::WorkerBehind { .. } | Self::LogSlow { .. } | Self::TailBegin { .. } => {
+                Code::Unavailable
+            }
             Self::Evaluation => Code::Internal,
         }
     }

@@ -8,10 +8,10 @@ use crate::{check, pb};
 
 pub(crate) async fn answer(desk: &Desk, request: pb::TouchpointsRequest) -> Result<pb::TouchpointsResponse, Fault> {
     let begin = Instant::now();
-    let (project, range) = (check::project(&request.project)?, check::range(request.range)?);
+    let (project, scope) = (check::project(&request.project)?, check::scope(request.range, request.include_bots)?);
     let freshness = desk.events_freshness().await?;
     let store = desk.store.metered();
-    let rows = store.touchpoints(project.as_str(), range, desk.config.limits).await?;
+    let rows = store.touchpoints(project.as_str(), scope, desk.config.limits).await?;
     let rows = rows.into_iter().map(|row| pb::TouchpointCount {
         stage: row.stage,
         touchpoint: row.touchpoint,

@@ -11,9 +11,9 @@ use crate::status::Fault;
 pub(crate) async fn answer(desk: &Desk, asked: Trend) -> Result<pb::TrendResponse, Fault> {
     let begin = Instant::now();
     let freshness = desk.events_freshness().await?;
-    let Trend { project, range, interval, events, by_event } = asked;
+    let Trend { project, scope, interval, events, by_event } = asked;
     let store = desk.store.metered();
-    let rows = store.trend(project.as_str(), range, interval, &events, by_event, desk.config.limits).await?;
+    let rows = store.trend(project.as_str(), scope, interval, &events, by_event, desk.config.limits).await?;
     let one_bucket = match interval {
         Interval::All => true,
         Interval::Hour | Interval::Day | Interval::Week | Interval::Month => false,

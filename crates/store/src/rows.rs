@@ -75,6 +75,18 @@ pub struct EventRow {
     pub properties: String,
     /// JSON object.
     pub traits: String,
+    /// Why the sender is taken for a machine, or empty.
+    pub bot: String,
+    /// What it earned, in millionths of the currency's unit.
+    pub revenue_micros: Option<i64>,
+    /// Currency of the revenue, or empty.
+    pub currency: String,
+    /// Address of the client as far as it is kept, or empty.
+    pub ip: String,
+    /// The tracker's own session, or empty.
+    pub tracker_session: String,
+    /// `granted`, `denied`, or empty: the tracker says nothing of it.
+    pub consent: &'static str,
     /// When we received it, ms.
     pub received_ms: i64,
     /// `client`, `corrected`, `received`, `replaced`.

@@ -64,6 +64,14 @@ fn full_event(n: u64) -> EventRow {
         protocol: odd(24),
         properties: odd(25),
         traits: odd(26),
+        bot: odd(27),
+        // To both ends of what the domain holds, and beyond the 18 digits that the type is named for.
+        revenue_micros: [None, Some(0), Some(-1), Some(129_900_000), Some(i64::MAX), Some(i64::MIN + 1)]
+            [n as usize % 6],
+        currency: odd(28),
+        ip: odd(29),
+        tracker_session: odd(30),
+        consent: ["", "granted", "denied"][n as usize % 3],
         received_ms: BEGIN_MS + 2,
         time_source: "replaced",
         late: n % 2 == 1,
@@ -94,6 +102,32 @@ fn quoted(text: &str) -> String {
     out + "'"
 }
 
+/// As ClickHouse prints a decimal: without zeros at the end.
+fn decimal(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    let (whole, fraction) = (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
+    format!("{sign}{whole}.{fraction:06}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[tokio::test]
+async fn sums_of_revenue_are_exact() {
+    let harness = Harness::start().await;
+    // As floating point numbers these sum up to 0.30000000000000004 and worse.
+    let rows: Vec<EventRow> = (0..1000)
+        .map(|n| EventRow { revenue_micros: (n % 2 == 0).then_some(100_000), currency: "EUR".into(), ..event(n) })
+        .collect();
+    harness.store.insert(&rows, "cents").await.unwrap();
+    let large = EventRow { revenue_micros: Some(i64::MAX), currency: "USD".into(), ..event(2000) };
+    harness.store.insert(&[large.clone(), EventRow { event_key: 2001, ..large }], "large").await.unwrap();
+    let sums = printed(
+        &harness,
+        "SELECT toString(tuple(currency, toString(sum(revenue)), count(revenue), count())) FROM events
+         GROUP BY currency ORDER BY currency",
+    );
+    assert_eq!(sums.await, ["('EUR','50',500,1000)", "('USD','18446744073709.551614',2,2)"]);
+    harness.engine.stop().await;
+}
+
 #[tokio::test]
 async fn every_column_of_an_event_reads_back_equal() {
     let harness = Harness::start().await;
@@ -104,7 +138,8 @@ async fn every_column_of_an_event_reads_back_equal() {
         "SELECT toString(tuple(project, person, visitor, visitor_id, user_id, toUnixTimestamp64Milli(time), sequence, event_key,
             event_id, kind, event, url, host, path, title, referrer, channel, source, medium, campaign, term, content,
             touchpoint, stage, browser, os, device, locale, screen_width, screen_height, library, library_version, protocol,
-            properties, traits, toUnixTimestamp64Milli(received), time_source, toUInt8(late), origin_partition, origin_offset,
+            properties, traits, bot, reinterpretAsInt64(assumeNotNull(revenue)), isNull(revenue), toString(revenue), currency, ip,
+            tracker_session, consent, toUnixTimestamp64Milli(received), time_source, toUInt8(late), origin_partition, origin_offset,
             origin_index)) FROM events ORDER BY time",
     )
     .await;
@@ -147,6 +182,14 @@ async fn every_column_of_an_event_reads_back_equal() {
                 quoted(&r.protocol),
                 quoted(&r.properties),
                 quoted(&r.traits),
+                quoted(&r.bot),
+                r.revenue_micros.unwrap_or(0).to_string(),
+                u8::from(r.revenue_micros.is_none()).to_string(),
+                r.revenue_micros.map_or("NULL".to_owned(), |micros| quoted(&decimal(micros))),
+                quoted(&r.currency),
+                quoted(&r.ip),
+                quoted(&r.tracker_session),
+                quoted(r.consent),
                 r.received_ms.to_string(),
                 quoted(r.time_source),
                 u8::from(r.late).to_string(),

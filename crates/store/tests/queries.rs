@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use common::{ALL, Harness, LIMITS, eventually, project};
 use trackway_store::queries::{
-    AudienceTotals, Interval, QueryError, QueryLimits, SessionSummaryRow, StepFilter, TimeRange, TouchpointRow,
-    TrendRow,
+    AudienceTotals, Bots, Interval, QueryError, QueryLimits, Scope, SessionSummaryRow, StepFilter, TimeRange,
+    TouchpointRow, TrendRow,
 };
 use trackway_store::rows::{AudienceDefinition, EventRow, IdentityRow, MemberRow, ProgressRow, SessionRow};
 
@@ -102,6 +102,54 @@ async fn trends_count_persons_after_merges() {
     );
     assert_eq!(get(ALL, Interval::Month, &[], false).await, [trend(T, "", 5, 2), trend(T + 31 * DAY_MS, "", 2, 2)]);
     assert_eq!(get(TimeRange { from_ms: T, to_ms: T }, Interval::All, &[], false).await, []);
+    harness.engine.stop().await;
+}
+
+#[tokio::test]
+async fn bots_are_in_no_answer_unless_it_is_asked_for_them() {
+    let harness = Harness::start().await;
+    let bot = |person, time_ms, name: &str| EventRow {
+        bot: "crawler".to_owned(),
+        touchpoint: "ad".to_owned(),
+        stage: "awareness".to_owned(),
+        ..event(person, time_ms, name)
+    };
+    let rows = [event(1, T, "view"), bot(1, T + 1, "buy"), bot(2, T + 2, "view"), bot(2, T + DAY_MS, "crawl")];
+    harness.store.insert(&rows, "1").await.unwrap();
+    let store = &harness.store;
+    let steps = [StepFilter { events: vec!["view".to_owned()] }, StepFilter { events: vec!["buy".to_owned()] }];
+    for (bots, expected) in [(Bots::LeftOut, 1), (Bots::Included, 4)] {
+        let scope = Scope { range: ALL, bots };
+        let persons = if bots == Bots::LeftOut { 1 } else { 2 };
+        let trend = store.trend("shop", scope, Interval::All, &[], false, LIMITS).await.unwrap();
+        assert_eq!((trend[0].events, trend[0].persons), (expected, persons));
+        let touchpoints = store.touchpoints("shop", scope, LIMITS).await.unwrap();
+        assert_eq!(touchpoints.iter().map(|row| row.events).sum::<u64>(), expected - 1);
+        let journey = store.journey("shop", &[1, 2], scope, false, 9, LIMITS).await.unwrap();
+        assert_eq!(journey.len() as u64, expected);
+        assert_eq!(journey.iter().filter(|row| row.bot == "crawler").count() as u64, expected - 1);
+        let (mut names, mut met) = (0, 0);
+        let mut stream = store.names("shop", scope, LIMITS).await.unwrap();
+        while let Some(block) = stream.next().await.unwrap() {
+            names += block.persons.len() as u64;
+        }
+        let mut stream = store.steps("shop", scope, &steps, LIMITS).await.unwrap();
+        while let Some(block) = stream.next().await.unwrap() {
+            met += block.persons.len() as u64;
+        }
+        assert_eq!((names, met), (expected, expected.min(3)));
+    }
+    // Where nobody can ask for them they are not.
+    for (event, expected) in [("view", 1), ("buy", 0)] {
+        let mut past = store.past("shop", event, LIMITS).await.unwrap();
+        let mut found = 0;
+        while let Some(block) = past.next().await.unwrap() {
+            found += block.persons.len();
+        }
+        assert_eq!(found, expected, "{event}");
+    }
+    assert_eq!(harness.number("SELECT sum(events) FROM event_counts_daily").await, 1);
+    assert_eq!(store.latest_event_ms("shop").await.unwrap(), Some(T));
     harness.engine.stop().await;
 }
 

@@ -9,6 +9,7 @@ mod migrate;
 mod parts;
 mod reload;
 mod replay;
+mod resend;
 mod serve;
 mod tasks;
 mod telemetry;
@@ -52,6 +53,8 @@ enum Command {
     ClickHouse,
     /// Sends a file of events through a gateway.
     Replay(replay::ReplayArgs),
+    /// Sends rejected requests to a gateway again, once what was wrong with them is mended there.
+    ReplayRejected(resend::ResendArgs),
     /// Asks a query server.
     Ask(ask::AskArgs),
     /// Prints the settings in force, each explained.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
     let Cli { config, command } = Cli::parse();
     let result = match command {
         Command::Replay(args) => block_on(replay::run(args)),
+        Command::ReplayRejected(args) => block_on(resend::run(args)),
         Command::Ask(args) => block_on(async { ask::run(args).await.map(|()| ExitCode::SUCCESS) }),
         Command::Config { defaults: true } => print_config(&Settings::default()),
         Command::Config { defaults: false } => with_settings(config, |settings| print_config(&settings)),

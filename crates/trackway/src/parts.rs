@@ -11,6 +11,7 @@ use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint::TouchpointRule;
 use trackway_eventlog::embedded::{EmbeddedLog, Fsync, system_clock};
 use trackway_eventlog::kafka::{Compression, KafkaLog};
+use trackway_eventlog::spool::{self, Spool};
 use trackway_eventlog::{EventLog, TopicSpec, embedded, kafka};
 use trackway_gateway::{AddressRanges, Quota, UseFrom};
 use trackway_store::engine::{Engine, EngineConfig};
@@ -30,6 +31,9 @@ const LIBRARY_IN_PROJECT: &str = ".trackway/lib/libchdb.so";
 /// has gone wrong.
 const LOOKUP_LIMITS: QueryLimits =
     QueryLimits { rows_read_max: 500_000_000, bytes_read_max: 100_000_000_000, time_max: Duration::from_secs(60) };
+
+/// How long a gateway that could start without Kafka waits for it: senders wait meanwhile.
+const REACH_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Our clock: the one place of this process where time comes in for gateway, worker and query.
 pub fn clock() -> ReceivedAt {
@@ -105,21 +109,46 @@ pub async fn log(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
                     .context("opening the log crashed")??,
             )
         }
-        LogKind::Kafka => Arc::new(
-            KafkaLog::connect(kafka::Config {
-                brokers: settings.log.brokers.clone(),
-                compression: Compression::Lz4,
-                // Half of what batches gain at 20 ms, for a quarter of the delay of each answer.
-                linger: Duration::from_millis(5),
-                delivery_timeout: Duration::from_secs(u64::from(settings.log.append_seconds_max)),
-                queue_bytes_max: 128 << 20,
-                session_timeout: Duration::from_secs(10),
-                readers_max: 8,
-                properties: settings.log.kafka_settings.clone(),
-            })
-            .await?,
-        ),
+        LogKind::Kafka => Arc::new(KafkaLog::connect(kafka_config(settings)).await?),
     })
+}
+
+fn kafka_config(settings: &Settings) -> kafka::Config {
+    kafka::Config {
+        brokers: settings.log.brokers.clone(),
+        compression: Compression::Lz4,
+        // Half of what batches gain at 20 ms, for a quarter of the delay of each answer.
+        linger: Duration::from_millis(5),
+        delivery_timeout: Duration::from_secs(u64::from(settings.log.append_seconds_max)),
+        queue_bytes_max: 128 << 20,
+        session_timeout: Duration::from_secs(10),
+        readers_max: 8,
+        properties: settings.log.kafka_settings.clone(),
+    }
+}
+
+/// Opens the event log for a gateway in a process of its own: with a spool for the time when Kafka is away.
+pub async fn gateway_log(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
+    if settings.log.kind != LogKind::Kafka || settings.log.spool_mib == 0 {
+        return log(settings).await;
+    }
+    let config = spool::Config {
+        folder: settings.spool_folder(),
+        bytes_max: u64::from(settings.log.spool_mib) << 20,
+        patience: Duration::from_secs(u64::from(settings.log.append_seconds_max)),
+        clock: system_clock,
+    };
+    let spool = tokio::task::spawn_blocking(|| Spool::open(config)).await.context("opening the spool crashed")??;
+    let kafka = KafkaLog::open(kafka_config(settings)).await?;
+    let reached = if spool.knows_topics() {
+        // If it is there all the same, the spool notices and is through in a moment.
+        matches!(tokio::time::timeout(REACH_TIME_MAX, kafka.reach()).await, Ok(Ok(())))
+    } else {
+        kafka.reach().await?;
+        true
+    };
+    let patient = Arc::new(kafka.patient()?);
+    Ok(Arc::new(spool.serve(Arc::new(kafka), patient, reached)?))
 }
 
 /// Starts the embedded ClickHouse.
@@ -305,10 +334,10 @@ pub fn worker(settings: &Settings) -> trackway_worker::Config {
 /// The query server's config.
 pub fn query(settings: &Settings) -> trackway_query::Config {
     let query = &settings.query;
-    let TopicNames { events, journeys, audience_changes, rejected: _ } = TopicNames::new(settings);
+    let TopicNames { events, journeys, audience_changes, rejected } = TopicNames::new(settings);
     trackway_query::Config {
         listen: query.listen,
-        topics: trackway_query::Topics { events, journeys, audience_changes },
+        topics: trackway_query::Topics { events, journeys, audience_changes, rejected },
         limits: QueryLimits {
             rows_read_max: query.rows_read_max,
             bytes_read_max: query.bytes_read_max,

@@ -161,7 +161,10 @@ async fn start(
     if role == Role::ClickHouse {
         return Ok(());
     }
-    let log = parts::log(settings).await?;
+    let log = match role {
+        Role::Gateway => parts::gateway_log(settings).await?,
+        Role::Up | Role::Worker | Role::Query | Role::ClickHouse => parts::log(settings).await?,
+    };
     ground.log = Some(log.clone());
     if settings.log.kind == LogKind::Kafka {
         info!("event log in kafka at {}", settings.log.brokers);

@@ -8,6 +8,10 @@ mod base64_loose;
 mod client_time;
 pub mod countly;
 mod draft;
+mod form;
+pub mod ga4_mp;
+pub mod ga4_web;
+mod google;
 pub mod ingest;
 mod jitsu;
 mod json;
@@ -31,6 +35,7 @@ pub mod rules;
 pub mod segment;
 pub mod snowplow;
 mod umami;
+pub mod universal_analytics;
 
 use std::fmt::{self, Write as _};
 

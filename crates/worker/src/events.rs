@@ -79,9 +79,11 @@ impl EventsStage {
         }
     }
 
+    /// One event. What a bot did is stored with the reason, and goes no further: it is in no session, no journey and no
+    /// audience.
     fn on_event(&mut self, event: Event, request: &Request<'_>, index: u32, clock: &mut PartitionClock) -> Fate {
         let received = clock.log_time;
-        if !self.known.claim(event.key, event.key_source, received) {
+        if !self.known.claim(event.key, event.key_source, request.received, received) {
             return Fate::Duplicate;
         }
         let late = event.time.0 < clock.watermark().0;
@@ -91,6 +93,19 @@ impl EventsStage {
                 Visitor::User(_) => Some(request.visitor_key),
                 Visitor::Device(_) => None,
             });
+        let enriched = self.enricher.enrich(&event, request, clock.rules.project(project));
+        let is_bot = !enriched.bot.is_empty();
+        if is_bot {
+            metrics::counter!("worker_bot_events_total", "reason" => enriched.bot.clone()).increment(1);
+        }
+        let origin = row::Origin { partition: self.partition, offset: request.offset, index };
+        if is_bot && user.is_none() && !self.visitors.contains_key(&request.visitor_key) {
+            // Crawlers come with a new visitor each time, of whom nothing need be held.
+            clock.on_event(event.time);
+            let under = request.visitor_key;
+            self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
+            return if late { Fate::Late } else { Fate::Counted };
+        }
         let visitor = self.visitors.entry(request.visitor_key).or_insert_with(|| VisitorState {
             project: project.clone(),
             user: None,
@@ -103,6 +118,8 @@ impl EventsStage {
             visitor.touched_minute = minute;
             self.touches.push_back((minute, request.visitor_key));
         }
+        // Who a visitor is holds whoever says it: the same person may come from a hosting range today and from home
+        // tomorrow.
         let person = match identity::on_event(request.visitor_key, user, &mut visitor.user) {
             Identified::Known { person } => person,
             Identified::Joined { person } => {
@@ -119,9 +136,8 @@ impl EventsStage {
             }
         };
         let under = identity::stored_under(request.visitor_key, person, visitor.user);
-        let enriched = self.enricher.enrich(&event, request, clock.rules.project(project));
         let session = &clock.rules.project(project).session;
-        if event.received.kind.is_activity() {
+        if event.received.kind.is_activity() && !is_bot {
             visitor.sessions.on_event(
                 SessionEvent { order: event.order(), page: enriched.page.clone(), landing: enriched.landing.clone() },
                 session,
@@ -137,7 +153,6 @@ impl EventsStage {
             self.on_alias(&event, user, project);
         }
         clock.on_event(event.time);
-        let origin = row::Origin { partition: self.partition, offset: request.offset, index };
         self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
         if late { Fate::Late } else { Fate::Counted }
     }
@@ -193,7 +208,12 @@ pub(crate) struct Request<'a> {
     pub visitor_key: PersonKey,
     pub user_agent: &'a str,
     pub protocol: &'a str,
+    pub ip: &'a str,
+    /// Why the gateway takes the sender for a bot, or empty.
+    pub bot: &'a str,
     pub offset: u64,
+    /// When the gateway received it; the same in every copy of the record.
+    pub received: ReceivedAt,
 }
 
 impl Stage for EventsStage {
@@ -214,7 +234,7 @@ impl Stage for EventsStage {
         }
     }
 
-    fn on_body(&mut self, offset: u64, mut body: pb::VisitorEvents, clock: &mut PartitionClock) {
+    fn on_body(&mut self, offset: u64, received: ReceivedAt, mut body: pb::VisitorEvents, clock: &mut PartitionClock) {
         let project = ProjectId::parse(&body.project).expect("checked in `decode`");
         let visitor = log::visitor_of(&body);
         let events = std::mem::take(&mut body.events);
@@ -224,7 +244,10 @@ impl Stage for EventsStage {
             visitor_key: visitor.key(&project),
             user_agent: &body.user_agent,
             protocol: &body.protocol,
+            ip: &body.ip,
+            bot: &body.bot,
             offset,
+            received,
         };
         let mut fates = [0_u64; 4];
         for (index, event) in (0..).zip(events) {

@@ -192,7 +192,7 @@ impl JourneysStage {
 
     /// A person's past: from another partition, or (without an origin) out of the store for an audience made later. What is
     /// held already counts once, so the latter may come twice.
-    fn on_moved(&mut self, mut moved: pb::PersonState, clock: &PartitionClock) {
+    fn on_moved(&mut self, mut moved: pb::PersonState, clock: &mut PartitionClock) {
         if moved.origin.is_some() && !self.is_new(moved.origin.as_ref()) {
             metrics::counter!("worker_derived_duplicates_total", "topic" => "journeys").increment(1);
             return;
@@ -206,6 +206,8 @@ impl JourneysStage {
         for times in moved.audiences {
             let is = |a: &Audience| *a.project == *moved.project && *a.name == *times.audience;
             let Some(number) = self.audiences.iter().position(is) else { continue };
+            // It may be the first that this partition hears of anybody; without a time nobody would ever leave.
+            times.times_ms.iter().for_each(|&time| clock.on_event(EventTime(time)));
             let member_key = (u32::try_from(number).expect("few audiences"), person);
             let mut marks = Marks { dirty: &mut self.dirty, fresh: &mut self.fresh, touches: &mut self.touches };
             let member = touch(&mut self.members, &mut marks, member_key, clock);
@@ -354,7 +356,7 @@ impl Stage for JourneysStage {
         }
     }
 
-    fn on_body(&mut self, _offset: u64, body: JourneysBody, clock: &mut PartitionClock) {
+    fn on_body(&mut self, _offset: u64, _received: ReceivedAt, body: JourneysBody, clock: &mut PartitionClock) {
         match body {
             JourneysBody::Entries(entries) => self.on_entries(entries, clock),
             JourneysBody::Audience(change) => self.on_audience(&change),

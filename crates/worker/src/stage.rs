@@ -67,7 +67,9 @@ pub trait Stage: Send + 'static {
     fn decode(value: Bytes) -> Result<Decoded<Self::Body>, DecodeError>;
 
     /// Applies one body. `clock` has the record's received time already; the stage tells it of event times.
-    fn on_body(&mut self, offset: u64, body: Self::Body, clock: &mut PartitionClock);
+    ///
+    /// - `received`: the record's own received time, which the clock's may be past.
+    fn on_body(&mut self, offset: u64, received: ReceivedAt, body: Self::Body, clock: &mut PartitionClock);
 
     /// Time has passed without an event.
     fn on_tick(&mut self, clock: &PartitionClock);
@@ -193,7 +195,7 @@ impl<S: Stage> Core<S> {
                 self.cut_if_due(now, offset, false, effects);
                 self.clock.log_time = now;
                 self.open(offset, timestamp_ms);
-                self.stage.on_body(offset, body, &mut self.clock);
+                self.stage.on_body(offset, ReceivedAt(timestamp_ms), body, &mut self.clock);
                 self.next = offset + 1;
             }
             Err(error) => {

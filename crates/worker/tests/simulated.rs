@@ -34,26 +34,30 @@ struct Script {
     visitor: u8,
     user: Option<u8>,
     time: i64,
-    /// Events with one id are duplicates.
+    /// Events with one id are duplicates; a third of the ids stand for content of events that have none.
     id: u8,
     buys: bool,
+    /// A machine does it.
+    bot: bool,
     /// Received time that passes before it, in ms; negative: another gateway's clock is behind.
     pause: i64,
     tick_after: bool,
 }
 
 fn scripts() -> impl Strategy<Value = Vec<Script>> {
-    let script =
-        (0..3_u8, prop::option::weighted(0.2, 0..2_u8), 0..24_i64, 0..40_u8, any::<bool>(), -5..25_i64, any::<bool>());
+    let user = prop::option::weighted(0.2, 0..2_u8);
+    let bot = prop::bool::weighted(0.2);
+    let script = (0..3_u8, user, 0..24_i64, 0..40_u8, any::<bool>(), bot, -5..25_i64, any::<bool>());
     prop::collection::vec(script, 0..24).prop_map(|scripts| {
         scripts
             .into_iter()
-            .map(|(visitor, user, time, id, buys, pause, tick_after)| Script {
+            .map(|(visitor, user, time, id, buys, bot, pause, tick_after)| Script {
                 visitor,
                 user,
                 time,
                 id,
                 buys,
+                bot,
                 pause,
                 tick_after,
             })
@@ -93,7 +97,7 @@ fn event(script: &Script) -> Event {
         time: EventTime(BASE + script.time),
         time_source: TimeSource::Client,
         key: EventKey::of_id(&shop(), &script.id.to_string()),
-        key_source: KeySource::Id,
+        key_source: if script.id.is_multiple_of(3) { KeySource::Content } else { KeySource::Id },
         received: ReceivedEvent {
             kind: EventKind::Track,
             name: if script.buys { "buy" } else { "look" }.to_owned(),
@@ -122,7 +126,14 @@ fn events_log(scripts: &[Script]) -> Vec<Record> {
         now += script.pause;
         let event = event(script);
         let visitor = event.visitor.clone();
-        log.push(log::encode_events(&REQUEST, &visitor, &[event]));
+        // Some the gateway knows, of some the user agent tells.
+        let (bot, user_agent) = match (script.bot, script.visitor) {
+            (false, _) => ("", ""),
+            (true, 0) => ("hosting", ""),
+            (true, _) => ("", "Googlebot"),
+        };
+        let request = log::RequestContext { bot, user_agent, ip: "192.0.2.0", ..REQUEST };
+        log.push(log::encode_events(&request, &visitor, &[event]));
         times.push(now);
         if script.tick_after {
             log.push(log::encode_events_tick());
@@ -252,6 +263,31 @@ fn live<T: Clone + Ord + std::hash::Hash>(rows: impl Iterator<Item = (T, i8)>) -
     live
 }
 
+#[test]
+fn a_crawler_with_ever_new_visitors_leaves_nothing_to_hold() {
+    let script = |n: u8, bot| Script {
+        visitor: n,
+        user: None,
+        time: i64::from(n),
+        id: n,
+        buys: true,
+        bot,
+        pause: 1,
+        tick_after: false,
+    };
+    let held = |bot| {
+        let scripts: Vec<_> = (0..100).map(|n| script(n, bot)).collect();
+        let mut core = Core::new(EventsStage::new(0, JOURNEYS), PartitionClock::new(), 0, PACE);
+        let mut effects = Vec::new();
+        for record in events_log(&scripts) {
+            core.apply(record, &mut effects);
+        }
+        assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Append(_))).count() == 0, bot);
+        core.stage().sizes().into_iter().find(|(name, _)| *name == "visitors").map(|(_, size)| size)
+    };
+    assert_eq!((held(false), held(true)), (Some(100), Some(0)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
@@ -283,27 +319,33 @@ proptest! {
 
         // Events: each once.
         let rows: Vec<&EventRow> = world.rows.iter().flat_map(|rows| &rows.events).collect();
-        let mut ids: Vec<_> = rows.iter().map(|row| row.event_id.clone()).collect();
-        let mut expected: Vec<_> = counted.iter().map(|script| script.id.to_string()).collect();
-        ids.sort();
-        expected.sort();
-        prop_assert_eq!(ids, expected);
+        let mut keys: Vec<_> = rows.iter().map(|row| row.event_key).collect();
+        let mut expected: Vec<_> = counted.iter().map(|script| event(script).key.0).collect();
+        keys.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(keys, expected);
 
         // Persons: the stored key, followed through the identities, is the event's person.
         let identities: HashMap<u128, u128> =
             world.rows.iter().flat_map(|rows| &rows.identities).map(|row| (row.key, row.person)).collect();
         for row in &rows {
-            let script = counted.iter().find(|script| script.id.to_string() == row.event_id).expect("a counted event");
+            let script = counted.iter().find(|script| event(script).key.0 == row.event_key).expect("a counted event");
             let person = identities.get(&row.person).copied().unwrap_or(row.person);
             prop_assert_eq!(PersonKey(person), person_of(script, &counted));
+            let bot = match (script.bot, script.visitor) {
+                (false, _) => "",
+                (true, 0) => "hosting",
+                (true, _) => "crawler",
+            };
+            prop_assert_eq!((row.bot.as_str(), row.ip.as_str()), (bot, "192.0.2.0"));
         }
 
-        // Sessions: sort the counted events, then cut.
+        // Sessions: sort the counted events but those of bots, then cut.
         let told = world.rows.iter().flat_map(|rows| &rows.sessions);
         let sessions = live(told.map(|row| ((row.visitor, row.start_ms, row.end_ms, row.events), row.sign)));
         let mut expected = Vec::new();
         for visitor in 0..3_u8 {
-            let events: Vec<_> = counted.iter().filter(|script| script.visitor == visitor).map(|script| {
+            let events: Vec<_> = counted.iter().filter(|script| script.visitor == visitor && !script.bot).map(|script| {
                 let event = event(script);
                 let order = OrderKey { time: event.time, sequence: 0, key: event.key };
                 SessionEvent { order, page: None, landing: None }
@@ -336,7 +378,7 @@ proptest! {
         let mut expected = Vec::new();
         let persons: BTreeSet<_> = counted.iter().map(|script| person_of(script, &counted)).collect();
         for person in persons {
-            let bought = counted.iter().filter(|script| script.buys && person_of(script, &counted) == person);
+            let bought = counted.iter().filter(|script| script.buys && !script.bot && person_of(script, &counted) == person);
             let times: Vec<i64> = bought.map(|script| BASE + script.time).collect();
             expected.extend(audience::oracle::stays(&times, &buyers()).iter().map(|stay| (person.0, stay.entered.0, stay.left.0)));
         }
@@ -346,7 +388,7 @@ proptest! {
         // An audience that was made only now gets the past out of the store, addressed to whoever the person was known as
         // when it was read; some of it twice. It ends with the same stays.
         let mut late_stays = Vec::new();
-        let store: Vec<Derived> = counted.iter().filter(|script| script.buys).flat_map(|script| {
+        let store: Vec<Derived> = counted.iter().filter(|script| script.buys && !script.bot).flat_map(|script| {
             let event = event(script);
             let as_device = PersonKey::of_device(&shop(), &script.visitor.to_string());
             let person = person_of(script, &counted);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use trackway_query::pb::{
-    self, audience_service_client::AudienceServiceClient, query_service_client::QueryServiceClient,
+    self, audience_service_client::AudienceServiceClient, intake_service_client::IntakeServiceClient,
+    query_service_client::QueryServiceClient,
 };
 
 /// Longer than a query server takes for any question here, shorter than a test waits.
@@ -77,6 +78,9 @@ questions! {
     get(GetAudienceRequest) -> GetAudienceResponse;
     /// Who is in.
     members(MembersRequest) -> MembersResponse;
+    IntakeServiceClient:
+    /// What was rejected.
+    list_rejected(ListRejectedRequest) -> ListRejectedResponse;
 }
 
 impl Client {
@@ -117,6 +121,14 @@ impl Client {
             created_ms: 0,
         };
         self.create(pb::CreateAudienceRequest { audience: Some(audience) }).await.map(drop)
+    }
+
+    /// Follows what arrives.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn tail(&self, request: pb::TailRequest) -> Result<Streaming<pb::TailResponse>, Status> {
+        IntakeServiceClient::new(self.channel.clone()).tail(request).await.map(tonic::Response::into_inner)
     }
 
     /// Subscribes to an audience; from a cursor on, unless that is empty.
@@ -166,6 +178,10 @@ pub mod about {
         audience(GetAudienceRequest);
         /// The name is missing.
         members(MembersRequest);
+        /// The newest 50.
+        rejected(ListRejectedRequest);
+        /// All that arrives.
+        tail(TailRequest);
     }
 
     /// Steps of one event each.

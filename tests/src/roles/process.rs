@@ -62,6 +62,12 @@ impl Processes {
         self.all.push(process);
     }
 
+    /// Later settings of one name win.
+    pub fn set(&mut self, name: &str, settings: Vec<(String, String)>) -> Result<()> {
+        self.of(name)?.environment.extend(settings);
+        Ok(())
+    }
+
     /// The program with the installation's settings and nothing of the caller's own.
     pub fn command(&self, role: &str, environment: &[(String, String)]) -> Result<Command> {
         let mut command = Command::new(program()?);

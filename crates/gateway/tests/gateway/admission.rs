@@ -106,6 +106,32 @@ async fn an_objection_is_honoured_as_the_project_says() {
 }
 
 #[tokio::test]
+async fn of_who_objects_only_the_reason_of_a_rejection_is_kept() {
+    let server = with_project(|project| project.privacy.do_not_track = Objection::Anonymise).await;
+    let headers = format!("{AUTHORIZED}dnt: 1\r\nuser-agent: UA\r\n");
+    for body in [&br#"{"anonymousId":"jane-doe"}"#[..], b"{oops"] {
+        server.client().await.ask("POST /v1/track?who=jane-doe", &headers, body).await;
+        let kept = server.log.rejected().pop().expect("a reason");
+        assert!(!kept.reason.is_empty() && kept.body.is_empty() && kept.headers.is_empty(), "{kept:?}");
+        assert!(!format!("{kept:?}").contains("jane-doe"), "{kept:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_denied_consent_leaves_no_address_and_another_of_the_request_does() {
+    let server = Server::start().await;
+    let item =
+        |id: &str, consent: &str| format!(r#"{{"event":"e","visitor_id":"{id}","context":{{"consent":"{consent}"}}}}"#);
+    let body = format!(r#"{{"events":[{},{}]}}"#, item("yes", "granted"), item("no", "denied"));
+    let headers = format!("{AUTHORIZED}x-forwarded-for: 192.0.2.7\r\n");
+    let answer = server.client().await.ask("POST /v1/events", &headers, body.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let events = server.log.events();
+    assert_eq!((&*events[0].2.visitor_id, &*events[0].2.ip), ("yes", "192.0.2.0"));
+    assert!(events[1].2.visitor_id.starts_with("anon-") && events[1].2.ip.is_empty(), "{:?}", events[1].2);
+}
+
+#[tokio::test]
 async fn properties_are_kept_dropped_or_hashed() {
     let server = with_project(|project| {
         project.privacy.properties =

@@ -1,6 +1,7 @@
 //! The gateway over real TCP connections, with a log in memory.
 
 mod admission;
+mod captures;
 mod client;
 mod cors;
 mod drain;

@@ -20,7 +20,10 @@ fn bad_funnels_name_the_field_the_value_and_the_limit() {
     let good = a_funnel(vec![vec!["a"], vec!["b", "c"]]);
     let checked = funnel(pb::FunnelRequest { window_ms: 60_000, ..good.clone() }).expect("a good request");
     assert_eq!(checked.query, FunnelQuery { steps: 2, window: Some(Duration::from_mins(1)) });
-    assert_eq!(checked.range, TimeRange { from_ms: i64::MIN, to_ms: i64::MAX });
+    let all = TimeRange { from_ms: i64::MIN, to_ms: i64::MAX };
+    assert_eq!(checked.scope, Scope { range: all, bots: Bots::LeftOut });
+    let with_bots = funnel(pb::FunnelRequest { include_bots: true, ..good.clone() }).expect("a good request");
+    assert_eq!(with_bots.scope.bots, Bots::Included);
 
     check(funnel(pb::FunnelRequest::default()), "`project` is missing");
     check(
@@ -157,4 +160,32 @@ fn bad_pages_name_the_field_the_value_and_the_limit() {
         members(pb::MembersRequest { page_size: 10_001, ..good }),
         "`page_size` is 10001, must be 0 (then it is 1000) to 10000",
     );
+}
+
+#[test]
+fn bad_questions_about_what_arrives_name_the_field_the_value_and_the_limit() {
+    let good = pb::ListRejectedRequest { project: "shop".into(), ..Default::default() };
+    assert_eq!(rejected(good.clone()).expect("a good request").page_size, 50);
+    assert!(rejected(pb::ListRejectedRequest::default()).is_ok(), "of no project");
+    check(
+        rejected(pb::ListRejectedRequest { project: "My Shop".into(), ..good.clone() }),
+        "`project` is `My Shop`, must be 1 to 64 of a-z 0-9 _ -",
+    );
+    check(
+        rejected(pb::ListRejectedRequest { reason: "r".repeat(65), ..good.clone() }),
+        "`reason` is 65 bytes, limit is 64",
+    );
+    check(
+        rejected(pb::ListRejectedRequest { page_size: 1_001, ..good.clone() }),
+        "`page_size` is 1001, must be 0 (then it is 50) to 1000",
+    );
+    check(
+        rejected(pb::ListRejectedRequest { until_ms: Some(i64::MIN), ..good }),
+        "`until_ms` is -9223372036854775808, must be -253402300799999 to 253402300799999",
+    );
+    let good = pb::TailRequest { project: "shop".into(), ..Default::default() };
+    assert!(tail(good.clone()).is_ok());
+    check(tail(pb::TailRequest::default()), "`project` is missing");
+    check(tail(pb::TailRequest { event: "e".repeat(513), ..good.clone() }), "`event` is 513 bytes, limit is 512");
+    check(tail(pb::TailRequest { user_id: "u".repeat(1025), ..good }), "`user_id` is 1025 bytes, limit is 1024");
 }

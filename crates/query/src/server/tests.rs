@@ -9,6 +9,8 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use trackway_eventlog::TopicSpec;
+use trackway_eventlog::embedded::{self, EmbeddedLog, Fsync};
 use trackway_store::StoreConfig;
 use trackway_store::queries::QueryLimits;
 
@@ -25,6 +27,7 @@ pub(crate) fn config() -> Config {
             events: "events".into(),
             journeys: "journeys".into(),
             audience_changes: "audience-changes".into(),
+            rejected: "rejected".into(),
         },
         limits: QueryLimits { rows_read_max: 1_000, bytes_read_max: 1_000_000, time_max: Duration::from_secs(5) },
         queries_max: 2,
@@ -59,6 +62,44 @@ pub(crate) fn no_store() -> Store {
 
 pub(crate) fn a_log() -> MemoryLog {
     MemoryLog::new(&[("events", 2), ("journeys", 2), ("audience-changes", 2)])
+}
+
+/// A desk over an embedded log in a folder of its own: the real one, since what reads it here is about the log alone.
+pub(crate) async fn desk_with_log(topics: &[(&str, u32)]) -> (Arc<Desk>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = EmbeddedLog::open(embedded::Config {
+        folder: folder.path().to_owned(),
+        fsync: Fsync::Never,
+        group_delay: Duration::ZERO,
+        group_bytes_max: 16 << 20,
+        batch_bytes_max: 1 << 20,
+        queue_bytes_max: 64 << 20,
+        cache_bytes: 8 << 20,
+        memtable_bytes: 1 << 20,
+        journal_bytes_max: 64 << 20,
+        compress: true,
+        retention_every: Duration::from_secs(3600),
+        clock: || 0,
+    });
+    let log = log.expect("opens");
+    let spec =
+        |&(name, partitions): &(&str, u32)| TopicSpec { name: name.into(), partitions, retention: None, replicas: 1 };
+    log.create_topics(&topics.iter().map(spec).collect::<Vec<_>>()).await.expect("topics");
+    let config = config();
+    let desk = Desk {
+        store: no_store(),
+        log: Arc::new(log),
+        clock: || ReceivedAt(0),
+        changes: RecentChanges::new(&config.topics.audience_changes, [], config.recent_changes_max),
+        tails: Tails::default(),
+        journeys_partitions: 0,
+        places: Semaphore::new(1),
+        subscriber_places: Arc::new(Semaphore::new(2)),
+        creating: Mutex::new(()),
+        stopping: CancellationToken::new(),
+        config,
+    };
+    (Arc::new(desk), folder)
 }
 
 /// Runs `then` against a server, then stops it.
@@ -96,7 +137,7 @@ async fn without_clickhouse_questions_may_be_asked_again_and_health_says_so() {
         let request = pb::TrendRequest { project: "shop".into(), ..Default::default() };
         let status = QueryServiceClient::new(channel.clone()).trend(request).await.expect_err("no ClickHouse");
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-        for service in ["", "trackway.v1.QueryService", "trackway.v1.AudienceService"] {
+        for service in ["", "trackway.v1.QueryService", "trackway.v1.AudienceService", "trackway.v1.IntakeService"] {
             let check = HealthCheckRequest { service: service.into() };
             let health = HealthClient::new(channel.clone()).check(check).await.expect("health is known").into_inner();
             assert_eq!(health.status(), Health::NotServing, "{service}");
@@ -118,7 +159,7 @@ async fn reflection_names_the_services() {
         let answer = answers.message().await.expect("an answer").and_then(|answer| answer.message_response);
         let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
         let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-        for name in ["trackway.v1.QueryService", "trackway.v1.AudienceService"] {
+        for name in ["trackway.v1.QueryService", "trackway.v1.AudienceService", "trackway.v1.IntakeService"] {
             assert!(names.iter().any(|listed| listed == name), "{names:?}");
         }
     })

@@ -12,6 +12,7 @@ use crate::changes::RecentChanges;
 use crate::memory_log::MemoryLog;
 use crate::server::tests::{a_log, config, no_store};
 use crate::status::Fault;
+use crate::tail::Tails;
 
 const TOPIC: &str = "audience-changes";
 
@@ -27,6 +28,7 @@ fn desk(log: &Arc<MemoryLog>, ends: [u64; 2]) -> Arc<Desk> {
         log: Arc::clone(log) as Arc<dyn EventLog>,
         clock: || ReceivedAt(0),
         changes: RecentChanges::new(TOPIC, ends, config.recent_changes_max),
+        tails: Tails::default(),
         journeys_partitions: 2,
         places: Semaphore::new(1),
         subscriber_places: Arc::new(Semaphore::new(1)),

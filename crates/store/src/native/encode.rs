@@ -15,6 +15,8 @@ pub(crate) enum Values<R> {
     /// `DateTime64(3, 'UTC')`, in ms.
     Time(fn(&R) -> i64),
     Text(fn(&R) -> &str),
+    /// `Nullable(Decimal(18, 6))`, in millionths.
+    Money(fn(&R) -> Option<i64>),
     /// `LowCardinality(String)`: few different values in a block. Sent as a dictionary, an event costs the server 9 CPU
     /// seconds a million; sent as strings, which it would convert, 13.
     Name(fn(&R) -> &str),
@@ -43,6 +45,11 @@ pub(crate) fn encode<R>(columns: &[(&'static str, Values<R>)], rows: &[R]) -> Ve
             }
             Values::I8(of) => rows.iter().for_each(|row| out.extend_from_slice(&of(row).to_le_bytes())),
             Values::Bool(of) => rows.iter().for_each(|row| out.push(u8::from(of(row)))),
+            Values::Money(of) => {
+                // Which are NULL, then a value for each, those included.
+                rows.iter().for_each(|row| out.push(u8::from(of(row).is_none())));
+                rows.iter().for_each(|row| out.extend_from_slice(&of(row).unwrap_or(0).to_le_bytes()));
+            }
             Values::Text(of) => rows.iter().for_each(|row| text(of(row), &mut out)),
             Values::Name(of) => names(rows.iter().map(of), &mut out),
         }
@@ -61,6 +68,7 @@ impl<R> Values<R> {
             Self::I8(_) => "Int8",
             Self::Bool(_) => "Bool",
             Self::Time(_) => "DateTime64(3, 'UTC')",
+            Self::Money(_) => "Nullable(Decimal(18, 6))",
             Self::Text(_) => "String",
             Self::Name(_) => "LowCardinality(String)",
         }

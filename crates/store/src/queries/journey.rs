@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::run::{Question, unexpected};
-use super::{QueryError, QueryLimits, TimeRange};
+use super::{QueryError, QueryLimits, Scope};
 use crate::Store;
 use crate::native::Column;
 use crate::rows::IdentityRow;
@@ -49,6 +49,8 @@ pub struct JourneyRow {
     pub device: String,
     /// JSON object.
     pub properties: String,
+    /// Why the sender is taken for a machine, or empty.
+    pub bot: String,
 }
 
 impl Store {
@@ -119,14 +121,14 @@ impl Store {
         &self,
         project: &str,
         keys: &[u128],
-        range: TimeRange,
+        scope: impl Into<Scope>,
         touchpoints_only: bool,
         rows_max: u32,
         limits: QueryLimits,
     ) -> Result<Vec<JourneyRow>, QueryError> {
         const QUERY: &str = "journey";
         let question = Question::new(self, QUERY, include_str!("../sql/journey.sql"), limits);
-        let question = question.with("project", project).with("keys", keys).over(range);
+        let question = question.with("project", project).with("keys", keys).within(scope.into());
         let question = question.with("touchpoints_only", touchpoints_only).with("rows_max", rows_max);
         let mut rows = Vec::new();
         for block in question.fetch().await? {
@@ -137,7 +139,7 @@ impl Store {
                 return Err(unexpected(QUERY));
             };
             let Some(Column::U64(event_keys)) = columns.next() else { return Err(unexpected(QUERY)) };
-            let Some(mut rest) = columns.map(into_texts).collect::<Option<Vec<_>>>().filter(|rest| rest.len() == 14)
+            let Some(mut rest) = columns.map(into_texts).collect::<Option<Vec<_>>>().filter(|rest| rest.len() == 15)
             else {
                 return Err(unexpected(QUERY));
             };
@@ -145,7 +147,7 @@ impl Store {
             for n in 0..visitors.len() {
                 let (visitor_id, user_id) = ids.next().unwrap_or_default();
                 let mut text = rest.iter_mut().map(|column| std::mem::take(&mut column[n]));
-                let mut next = || text.next().expect("fourteen columns, counted above");
+                let mut next = || text.next().expect("fifteen columns, counted above");
                 rows.push(JourneyRow {
                     visitor: visitors[n],
                     visitor_id,
@@ -167,6 +169,7 @@ impl Store {
                     stage: next(),
                     device: next(),
                     properties: next(),
+                    bot: next(),
                 });
             }
         }

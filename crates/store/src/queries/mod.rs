@@ -3,6 +3,7 @@
 //! - Questions about order ([`Store::steps`], [`Store::names`]) are streamed block by block, in the table's own order, and
 //!   stop at the server when the stream is dropped.
 //! - Sums are SQL over signed rows, exact whether or not background merges have run.
+//! - What bots did is left out, unless the question asks for it ([`Bots`]). They have no sessions and enter no audience.
 //! - Persons are counted after merges: `sql/persons.sql` says how a key becomes a person.
 //! - Nothing is spliced into SQL: values travel as `{name:Type}` parameters.
 
@@ -43,6 +44,31 @@ pub struct TimeRange {
     pub from_ms: i64,
     /// First millisecond that no longer counts; `i64::MAX` for no end.
     pub to_ms: i64,
+}
+
+/// Whether what machines did is in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bots {
+    /// It is not.
+    #[default]
+    LeftOut,
+    /// It is.
+    Included,
+}
+
+/// Which events a question is about. A range alone leaves bots out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// When they happened.
+    pub range: TimeRange,
+    /// Whose they may be.
+    pub bots: Bots,
+}
+
+impl From<TimeRange> for Scope {
+    fn from(range: TimeRange) -> Self {
+        Self { range, bots: Bots::LeftOut }
+    }
 }
 
 /// What DateTime64(3) shows: 1900-01-01 to the end of 2299. Every time we store lies within.

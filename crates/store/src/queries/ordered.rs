@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::run::{BlockStream, Question};
-use super::{QueryError, QueryLimits, ReadCost, TimeRange};
+use super::{QueryError, QueryLimits, ReadCost, Scope};
 use crate::Store;
 use crate::native::Column;
 
@@ -132,7 +132,7 @@ impl PastStream {
 }
 
 impl Store {
-    /// Every occurrence of one activity's name, in the order of [`Store::steps`].
+    /// Every occurrence of one activity's name but those of bots, in the order of [`Store::steps`].
     ///
     /// # Errors
     /// [`QueryError`], also from each block.
@@ -153,7 +153,7 @@ impl Store {
     pub async fn steps(
         &self,
         project: &str,
-        range: TimeRange,
+        scope: impl Into<Scope>,
         steps: &[StepFilter],
         limits: QueryLimits,
     ) -> Result<StepStream, QueryError> {
@@ -167,7 +167,7 @@ impl Store {
         }
         let (names, masks): (Vec<&str>, Vec<u64>) = masks.into_iter().unzip();
         let question = Question::new(self, "steps", include_str!("../sql/steps.sql"), limits);
-        let question = question.with("project", project).over(range).with("names", names).with("masks", masks);
+        let question = question.with("project", project).within(scope.into()).with("names", names).with("masks", masks);
         Ok(StepStream(in_order(question).stream()?))
     }
 
@@ -175,9 +175,14 @@ impl Store {
     ///
     /// # Errors
     /// [`QueryError`], also from each block.
-    pub async fn names(&self, project: &str, range: TimeRange, limits: QueryLimits) -> Result<NameStream, QueryError> {
+    pub async fn names(
+        &self,
+        project: &str,
+        scope: impl Into<Scope>,
+        limits: QueryLimits,
+    ) -> Result<NameStream, QueryError> {
         let question = Question::new(self, "names", include_str!("../sql/names.sql"), limits);
-        Ok(NameStream(in_order(question.with("project", project).over(range)).stream()?))
+        Ok(NameStream(in_order(question.with("project", project).within(scope.into())).stream()?))
     }
 }
 

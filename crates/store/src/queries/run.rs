@@ -6,7 +6,7 @@ use clickhouse::error::Error;
 use clickhouse::query::{BytesCursor, Query};
 use serde::Serialize;
 
-use super::{QueryLimits, TimeRange, time_parameter};
+use super::{Bots, QueryLimits, Scope, TimeRange, time_parameter};
 use crate::Store;
 use crate::native::{Block, Column, Decoder, NativeError, decode_all};
 use crate::server_error::{Failure, failure};
@@ -168,6 +168,11 @@ impl Question {
     /// Parameters `from` and `to`.
     pub(super) fn over(self, range: TimeRange) -> Self {
         self.with("from", time_parameter(range.from_ms)).with("to", time_parameter(range.to_ms))
+    }
+
+    /// Parameters `from`, `to` and `include_bots`.
+    pub(super) fn within(self, scope: Scope) -> Self {
+        self.over(scope.range).with("include_bots", scope.bots == Bots::Included)
     }
 
     pub(super) fn setting(mut self, name: &str, value: &str) -> Self {

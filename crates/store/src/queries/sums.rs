@@ -1,7 +1,7 @@
 //! Sums over signed rows: trends, sessions, touchpoints.
 
 use super::run::{Question, unexpected};
-use super::{QueryError, QueryLimits, TimeRange};
+use super::{QueryError, QueryLimits, Scope, TimeRange};
 use crate::Store;
 use crate::native::Column;
 
@@ -96,7 +96,7 @@ impl Store {
     pub async fn trend(
         &self,
         project: &str,
-        range: TimeRange,
+        scope: impl Into<Scope>,
         interval: Interval,
         events: &[String],
         by_event: bool,
@@ -105,7 +105,7 @@ impl Store {
         const QUERY: &str = "trend";
         const SQL: &str = concat!(include_str!("../sql/persons.sql"), include_str!("../sql/trend.sql"));
         let merged = self.merged(project, limits).await?;
-        let question = Question::new(self, QUERY, SQL, limits).with("project", project).over(range);
+        let question = Question::new(self, QUERY, SQL, limits).with("project", project).within(scope.into());
         let question =
             question.with("interval", interval.as_parameter()).with("events", events).with("by_event", by_event);
         let mut rows = Vec::new();
@@ -182,13 +182,13 @@ impl Store {
     pub async fn touchpoints(
         &self,
         project: &str,
-        range: TimeRange,
+        scope: impl Into<Scope>,
         limits: QueryLimits,
     ) -> Result<Vec<TouchpointRow>, QueryError> {
         const QUERY: &str = "touchpoints";
         const SQL: &str = concat!(include_str!("../sql/persons.sql"), include_str!("../sql/touchpoints.sql"));
         let merged = self.merged(project, limits).await?;
-        let question = Question::new(self, QUERY, SQL, limits).with("project", project).over(range);
+        let question = Question::new(self, QUERY, SQL, limits).with("project", project).within(scope.into());
         let mut rows = Vec::new();
         for block in merged.give(question).fetch().await? {
             let Ok([Column::Text(stages), Column::Text(names), Column::U64(events), Column::U64(persons)]) =

@@ -6,6 +6,7 @@ FROM
     FROM events
     WHERE project = {project:String}
         AND time >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND time < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+        AND ({include_bots:Bool} OR bot = '')
         AND events.touchpoint != ''
     GROUP BY stage, touchpoint, person
 ) AS counts

@@ -21,6 +21,7 @@ FROM
         FROM events
         WHERE project = {project:String}
             AND time >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND time < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
+            AND ({include_bots:Bool} OR bot = '')
             AND (empty({events:Array(String)}) OR has({events:Array(String)}, events.event))
         GROUP BY bucket, event, person
     ) AS counts

@@ -10,6 +10,10 @@ use super::text::{
 /// Longest name in a table; longer ones are cut.
 const NAME_CHARS_MAX: usize = 40;
 
+/// Longest path and query, and longest part of what was sent, in a line.
+const TARGET_CHARS_MAX: usize = 160;
+const EXCERPT_CHARS_MAX: usize = 400;
+
 /// Steps with their conversion, and the one where most are lost.
 pub fn funnel(answer: &pb::FunnelResponse, look: Look) -> String {
     let persons: Vec<u64> = answer.steps.iter().map(|step| step.persons).collect();
@@ -187,7 +191,10 @@ pub fn journey(answer: &pb::PersonJourneyResponse, look: Look) -> String {
             };
             table.row(vec![
                 second(event.time_ms),
-                short(&event.event, NAME_CHARS_MAX),
+                match event.bot.as_str() {
+                    "" => short(&event.event, NAME_CHARS_MAX),
+                    bot => format!("{} ({})", short(&event.event, NAME_CHARS_MAX), clean(bot)),
+                },
                 short(&touchpoint, NAME_CHARS_MAX),
                 short(&event.channel, NAME_CHARS_MAX),
                 short(&event.url, 2 * NAME_CHARS_MAX),
@@ -310,6 +317,99 @@ pub fn watched(response: &pb::SubscribeResponse, members: u64, look: Look) -> Op
             format!("{}  {}  {who}\n", second(change.at_ms), look.strong(what))
         }
     })
+}
+
+/// Rejected requests, the newest first, each with its items.
+pub fn rejected(answer: &pb::ListRejectedResponse, look: Look) -> String {
+    if answer.requests.is_empty() {
+        return "nothing was rejected\n".to_owned();
+    }
+    let mut out = String::new();
+    for request in &answer.requests {
+        let (protocol, reason) = (clean(&request.protocol), clean(&request.reason));
+        out.push_str(&format!("{}  {protocol}  {}", second(request.received_ms), look.strong(&reason)));
+        if request.items.is_empty() {
+            out.push_str(&format!("  {}", clean(&request.message)));
+        }
+        let bytes = counted(request.body_bytes, "byte");
+        let (method, target) = (clean(&request.method), short(&request.target, TARGET_CHARS_MAX));
+        let at = format!("{method} {target}, {bytes}, at {}.{}", request.partition, request.offset);
+        out.push_str(&format!("\n    {}\n", look.dim(&at)));
+        for item in &request.items {
+            let excerpt = String::from_utf8_lossy(&item.excerpt);
+            out.push_str(&format!(
+                "    item {}  {}: {}\n        {}\n",
+                item.index,
+                clean(&item.reason),
+                clean(&item.message),
+                short(&excerpt, EXCERPT_CHARS_MAX)
+            ));
+        }
+        for header in &request.headers {
+            out.push_str(&format!("    {}: {}\n", clean(&header.name), clean(&header.value)));
+        }
+        if !request.body.is_empty() {
+            out.push_str(&format!("    {}\n", clean(&String::from_utf8_lossy(&request.body))));
+        }
+    }
+    let shown = counted(answer.requests.len() as u64, "request");
+    let more = if answer.next_page_token.is_empty() { "" } else { ", there are more (`--limit`)" };
+    format!("{out}\n{shown}{more}\n")
+}
+
+/// A line of a tail; `None` where there is nothing to tell.
+pub fn tailed(response: &pb::TailResponse, look: Look) -> Option<String> {
+    use pb::tail_response::Body;
+    let mut out = String::new();
+    if response.skipped > 0 {
+        let line = format!("{} came too fast and are not shown", counted(response.skipped, "event"));
+        out.push_str(&format!("{}\n", look.strong(&line)));
+    }
+    match response.body.as_ref()? {
+        Body::Event(event) => {
+            let name = if event.event == event.kind { String::new() } else { format!(" {}", clean(&event.event)) };
+            out.push_str(&format!("{}  {}  {}{name}", second(event.received_ms), clean(&event.protocol), event.kind));
+            for (what, value) in [
+                (if event.visitor_is_user { "user" } else { "visitor" }, &event.visitor_id),
+                ("user", &event.user_id),
+                ("other", &event.other_id),
+                ("page", &event.page_name),
+                ("url", &event.url),
+                ("bot", &event.bot),
+            ] {
+                if !value.is_empty() {
+                    out.push_str(&format!(" {what}={}", clean(value)));
+                }
+            }
+            // Only where it tells more than the first column.
+            if (event.received_ms - event.time_ms).abs() >= 1_000 || event.time_source == "replaced" {
+                out.push_str(&format!(" time={} ({})", second(event.time_ms), clean(&event.time_source)));
+            }
+            for (what, object) in [("", &event.properties), ("traits=", &event.traits)] {
+                if object != "{}" {
+                    out.push_str(&format!(" {what}{}", clean(object)));
+                }
+            }
+            if !event.library.is_empty() {
+                let library = format!("{} {}", clean(&event.library), clean(&event.library_version));
+                out.push_str(&format!(" {}", look.dim(&format!("[{}]", library.trim_end()))));
+            }
+        }
+        Body::Rejected(rejected) => {
+            let what = format!("REJECTED {}", clean(&rejected.protocol));
+            out.push_str(&format!("{}  {}", second(rejected.received_ms), look.strong(&what)));
+            if let Some(index) = rejected.index {
+                out.push_str(&format!(" item {index}"));
+            }
+            let excerpt = String::from_utf8_lossy(&rejected.excerpt);
+            out.push_str(&format!(" {}: {}", clean(&rejected.reason), clean(&rejected.message)));
+            if !excerpt.is_empty() {
+                out.push_str(&format!("  {}", look.dim(&short(&excerpt, EXCERPT_CHARS_MAX))));
+            }
+        }
+    }
+    out.push('\n');
+    Some(out)
 }
 
 fn who(user: &str, visitor: &str, person: &str) -> String {

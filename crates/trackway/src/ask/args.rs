@@ -55,6 +55,32 @@ pub fn duration(text: &str) -> Result<i64, String> {
     })
 }
 
+/// A time, or so long before now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Then, in ms.
+    At(i64),
+    /// So many ms ago.
+    Ago(i64),
+}
+
+impl When {
+    /// In ms.
+    pub fn at(self, now_ms: i64) -> i64 {
+        match self {
+            Self::At(ms) => ms,
+            Self::Ago(ms) => now_ms.saturating_sub(ms),
+        }
+    }
+}
+
+/// `1h`: that long ago; else a time.
+pub fn when(text: &str) -> Result<When, String> {
+    duration(text).map(When::Ago).or_else(|_| time(text).map(When::At)).map_err(|_| {
+        format!("`{text}` is no time. Write it as 1h (that long ago), 2024-06-01, or 2024-06-01T08:30 (UTC)")
+    })
+}
+
 /// `a,b|c`: first `a`, then `b` or `c`.
 pub fn steps(text: &str) -> Result<Steps, String> {
     text.split(',').map(|step| split(step, '|')).collect::<Option<_>>().map(Steps).ok_or_else(|| {
@@ -90,6 +116,13 @@ mod tests {
         for text in ["", "yesterday", "2024-13-01", "2024-06-31", "12:00", "1717200000"] {
             assert!(time(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn when_is_a_time_or_so_long_ago() {
+        assert_eq!(when("1h").map(|when| when.at(3_600_005)), Ok(5));
+        assert_eq!(when("1970-01-02").map(|when| when.at(7)), Ok(86_400_000));
+        assert!(when("soon").expect_err("no time").contains("1h (that long ago)"));
     }
 
     #[test]

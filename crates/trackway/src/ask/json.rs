@@ -1,5 +1,7 @@
 //! Answers as JSON: the public messages field by field, with times also as RFC 3339 where a person reads them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use trackway_query::pb;
 
@@ -91,6 +93,7 @@ pub fn journey(answer: &pb::PersonJourneyResponse) -> Value {
             "properties": serde_json::from_str(&event.properties).unwrap_or_else(|_| json!(event.properties)),
             "visitor_id": event.visitor_id,
             "device": event.device,
+            "bot": event.bot,
         })
     };
     json!({
@@ -192,6 +195,101 @@ pub fn watched(response: &pb::SubscribeResponse) -> Vec<Value> {
             "cursor": response.cursor,
         })],
     }
+}
+
+/// Rejected requests.
+pub fn rejected(answer: &pb::ListRejectedResponse) -> Value {
+    let request = |request: &pb::RejectedRequest| {
+        let item = |item: &pb::RejectedItem| {
+            json!({
+                "index": item.index,
+                "reason": item.reason,
+                "message": item.message,
+                "excerpt": String::from_utf8_lossy(&item.excerpt),
+            })
+        };
+        let header = |header: &pb::Header| json!({ "name": header.name, "value": header.value });
+        let mut value = json!({
+            "at": format!("{}.{}", request.partition, request.offset),
+            "received": time(request.received_ms),
+            "received_ms": request.received_ms,
+            "protocol": request.protocol,
+            "reason": request.reason,
+            "message": request.message,
+            "method": request.method,
+            "target": request.target,
+            "items": request.items.iter().map(item).collect::<Value>(),
+            "body_bytes": request.body_bytes,
+        });
+        if !request.body.is_empty() || !request.headers.is_empty() {
+            value["headers"] = request.headers.iter().map(header).collect();
+            // Text as it is; other bytes would be lost in it.
+            value["body"] = match std::str::from_utf8(&request.body) {
+                Ok(text) => json!(text),
+                Err(_) => Value::Null,
+            };
+            value["body_base64"] = json!(STANDARD.encode(&request.body));
+        }
+        value
+    };
+    json!({
+        "requests": answer.requests.iter().map(request).collect::<Value>(),
+        "next_page_token": answer.next_page_token,
+    })
+}
+
+/// What arrived, for a line of its own.
+pub fn tailed(response: &pb::TailResponse) -> Option<Value> {
+    use pb::tail_response::Body;
+    // An object as it was sent; text, should it be none.
+    let object = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+    let mut value = match response.body.as_ref()? {
+        Body::Event(event) => json!({
+            "type": "event",
+            "received": time(event.received_ms),
+            "received_ms": event.received_ms,
+            "protocol": event.protocol,
+            "visitor_id": event.visitor_id,
+            "visitor_is_user": event.visitor_is_user,
+            "user_id": event.user_id,
+            "other_id": event.other_id,
+            "kind": event.kind,
+            "event": event.event,
+            "event_id": event.event_id,
+            "time": time(event.time_ms),
+            "time_ms": event.time_ms,
+            "time_source": event.time_source,
+            "url": event.url,
+            "page_name": event.page_name,
+            "referrer": event.referrer,
+            "library": event.library,
+            "library_version": event.library_version,
+            "user_agent": event.user_agent,
+            "ip": event.ip,
+            "properties": object(&event.properties),
+            "traits": object(&event.traits),
+            "bot": event.bot,
+            "revenue_micros": event.revenue_micros,
+            "currency": event.currency,
+            "session": event.session,
+            "consent": event.consent,
+        }),
+        Body::Rejected(rejected) => json!({
+            "type": "rejected",
+            "received": time(rejected.received_ms),
+            "received_ms": rejected.received_ms,
+            "protocol": rejected.protocol,
+            "index": rejected.index,
+            "reason": rejected.reason,
+            "message": rejected.message,
+            "method": rejected.method,
+            "target": rejected.target,
+            "excerpt": String::from_utf8_lossy(&rejected.excerpt),
+            "at": format!("{}.{}", rejected.partition, rejected.offset),
+        }),
+    };
+    value["skipped"] = json!(response.skipped);
+    Some(value)
 }
 
 fn member(member: &pb::Member) -> Value {

@@ -1,12 +1,13 @@
 //! `trackway ask`: questions to a query server, answered in the terminal or as JSON.
 //!
 //! One file per concern: [`questions`] is what can be typed and [`args`] reads its values, [`answers`] makes the text and
-//! [`json`] the documents, all pure; [`watch`] follows an audience; this one connects, asks and explains what went wrong.
+//! [`json`] the documents, all pure; [`watch`] follows an audience, [`tail`] what arrives; this one connects, asks and explains what went wrong.
 
 mod answers;
 mod args;
 mod json;
 mod questions;
+mod tail;
 mod text;
 mod watch;
 
@@ -17,9 +18,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use trackway_query::pb;
 use trackway_query::pb::audience_service_client::AudienceServiceClient;
+use trackway_query::pb::intake_service_client::IntakeServiceClient;
 use trackway_query::pb::query_service_client::QueryServiceClient;
 
-pub use questions::AskArgs;
+pub use questions::{AskArgs, RejectedFilter};
 use questions::{AudienceQuestion, Interval, Question};
 use text::Look;
 
@@ -27,6 +29,8 @@ use text::Look;
 const RESPONSE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Members on one page of a list that is longer.
 const PAGE_SIZE: u32 = 10_000;
+/// Rejected requests on one page of a list that is longer.
+const REJECTED_PAGE_SIZE: u32 = 1_000;
 
 /// Asks, and prints the answer.
 ///
@@ -40,6 +44,23 @@ pub async fn run(args: AskArgs) -> anyhow::Result<()> {
             return watch::run(&asker, &project, &name, cursor_file.as_deref()).await;
         }
         Question::Audience(question) => asker.audience(question).await?,
+        Question::Tail { project, protocol, event, visitor, user, rejected } => {
+            let request = pb::TailRequest {
+                project,
+                protocol: protocol.unwrap_or_default(),
+                event: event.unwrap_or_default(),
+                visitor_id: visitor.unwrap_or_default(),
+                user_id: user.unwrap_or_default(),
+                rejected_only: rejected,
+            };
+            return tail::run(&asker, &request).await;
+        }
+        Question::Rejected { filter, limit, bodies } => {
+            let mut client = asker.intake_client().await?;
+            let answer = rejected(&mut client, filter.request(0, bodies), limit).await;
+            let answer = answer.map_err(|status| explain(&status, &asker.server))?;
+            asker.shape(&answer, json::rejected, answers::rejected)
+        }
         Question::Funnel { .. }
         | Question::Paths { .. }
         | Question::Trend { .. }
@@ -77,31 +98,34 @@ impl Asker {
         let mut client = QueryServiceClient::new(self.channel().await?).max_decoding_message_size(RESPONSE_BYTES_MAX);
         let explain = |status: Status| explain(&status, &self.server);
         Ok(match question {
-            Question::Funnel { scope, steps, window } => {
+            Question::Funnel { scope, steps, window, include_bots } => {
                 let steps = steps.0.into_iter().map(|events| pb::FunnelStep { events }).collect();
                 let window_ms = window.unwrap_or(0);
-                let request = pb::FunnelRequest { range: scope.range(), project: scope.project, steps, window_ms };
+                let request =
+                    pb::FunnelRequest { range: scope.range(), project: scope.project, steps, window_ms, include_bots };
                 let answer = client.funnel(request).await.map_err(explain)?.into_inner();
                 self.shape(&answer, json::funnel, answers::funnel)
             }
-            Question::Paths { scope, top, session_gap, collapse_repeats } => {
+            Question::Paths { scope, top, session_gap, collapse_repeats, include_bots } => {
                 let request = pb::PathsRequest {
                     range: scope.range(),
                     project: scope.project,
                     edges_max: top,
                     session_gap_ms: session_gap.unwrap_or(0),
                     collapse_repeats,
+                    include_bots,
                 };
                 let answer = client.paths(request).await.map_err(explain)?.into_inner();
                 self.shape(&answer, json::paths, answers::paths)
             }
-            Question::Trend { scope, interval, events, by_event } => {
+            Question::Trend { scope, interval, events, by_event, include_bots } => {
                 let request = pb::TrendRequest {
                     range: scope.range(),
                     project: scope.project,
                     interval: interval.map_or(pb::Interval::Unspecified, Interval::to_pb).into(),
                     events: events.map(|names| names.0).unwrap_or_default(),
                     by_event,
+                    include_bots,
                 };
                 let answer = client.trend(request).await.map_err(explain)?.into_inner();
                 let hours = matches!(interval, Some(Interval::Hour));
@@ -112,12 +136,12 @@ impl Asker {
                 let answer = client.session_summary(request).await.map_err(explain)?.into_inner();
                 self.shape(&answer, json::sessions, answers::sessions)
             }
-            Question::Touchpoints { scope } => {
-                let request = pb::TouchpointsRequest { range: scope.range(), project: scope.project };
+            Question::Touchpoints { scope, include_bots } => {
+                let request = pb::TouchpointsRequest { range: scope.range(), project: scope.project, include_bots };
                 let answer = client.touchpoints(request).await.map_err(explain)?.into_inner();
                 self.shape(&answer, json::touchpoints, answers::touchpoints)
             }
-            Question::Journey { scope, who, touchpoints_only, last } => {
+            Question::Journey { scope, who, touchpoints_only, last, include_bots } => {
                 use pb::person_journey_request::Who as Asked;
                 let user = who.user.map(Asked::UserId);
                 let visitor = who.visitor.map(Asked::VisitorId);
@@ -127,6 +151,7 @@ impl Asker {
                     who: user.or(visitor).or(who.person.map(Asked::Person)),
                     touchpoints_only,
                     events_max: last,
+                    include_bots,
                 };
                 let answer = client.person_journey(request).await.map_err(explain)?.into_inner();
                 self.shape(&answer, json::journey, answers::journey)
@@ -136,11 +161,16 @@ impl Asker {
                 self.shape(&answer, json::lag, answers::lag)
             }
             Question::Audience(_) => unreachable!("audiences have their own service"),
+            Question::Rejected { .. } | Question::Tail { .. } => unreachable!("what arrives has its own service"),
         })
     }
 
     async fn audience_client(&self) -> anyhow::Result<AudienceServiceClient<Channel>> {
         Ok(AudienceServiceClient::new(self.channel().await?).max_decoding_message_size(RESPONSE_BYTES_MAX))
+    }
+
+    async fn intake_client(&self) -> anyhow::Result<IntakeServiceClient<Channel>> {
+        Ok(IntakeServiceClient::new(self.channel().await?).max_decoding_message_size(RESPONSE_BYTES_MAX))
     }
 
     async fn audience(&self, question: AudienceQuestion) -> anyhow::Result<String> {
@@ -201,6 +231,26 @@ async fn members(
         all.members.extend(page.members);
         (all.as_of_ms, all.next_page_token, all.freshness) = (page.as_of_ms, page.next_page_token, page.freshness);
         if all.next_page_token.is_empty() || all.members.len() >= limit as usize {
+            return Ok(all);
+        }
+    }
+}
+
+/// Pages until there are `limit` or no more, as [`members`].
+async fn rejected(
+    client: &mut IntakeServiceClient<Channel>,
+    mut request: pb::ListRejectedRequest,
+    limit: u32,
+) -> Result<pb::ListRejectedResponse, Status> {
+    let mut all = pb::ListRejectedResponse::default();
+    loop {
+        let missing = limit.saturating_sub(u32::try_from(all.requests.len()).unwrap_or(u32::MAX));
+        request.page_size = missing.clamp(1, REJECTED_PAGE_SIZE);
+        request.page_token = std::mem::take(&mut all.next_page_token);
+        let page = client.list_rejected(request.clone()).await?.into_inner();
+        all.requests.extend(page.requests);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() || all.requests.len() >= limit as usize {
             return Ok(all);
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use trackway_query::pb;
 
-use super::args::{self, Steps, duration, names, time};
+use super::args::{self, Steps, When, duration, names, time};
 
 /// Asks a query server.
 #[derive(Debug, Args)]
@@ -13,7 +13,7 @@ pub struct AskArgs {
     /// Address of the query server.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:7071")]
     pub server: String,
-    /// Answer with one JSON document (`audience watch`: one per line).
+    /// Answer with one JSON document (`audience watch`, `tail`: one per line).
     #[arg(long, global = true)]
     pub json: bool,
     /// What.
@@ -57,6 +57,9 @@ pub enum Question {
         /// Longest time from the first step to the last, such as 30m, 1h, 7d. Without it: any.
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         window: Option<i64>,
+        /// Also what machines did.
+        #[arg(long)]
+        include_bots: bool,
     },
     /// What persons did next: the most frequent pairs of consecutive events.
     Paths {
@@ -71,6 +74,9 @@ pub enum Question {
         /// Leave out pairs of an event with itself.
         #[arg(long)]
         collapse_repeats: bool,
+        /// Also what machines did.
+        #[arg(long)]
+        include_bots: bool,
     },
     /// How often events happened.
     Trend {
@@ -85,6 +91,9 @@ pub enum Question {
         /// A row for each event.
         #[arg(long)]
         by_event: bool,
+        /// Also what machines did.
+        #[arg(long)]
+        include_bots: bool,
     },
     /// How many sessions there were, and how long.
     Sessions {
@@ -98,6 +107,9 @@ pub enum Question {
     Touchpoints {
         #[command(flatten)]
         scope: Scope,
+        /// Also what machines did.
+        #[arg(long)]
+        include_bots: bool,
     },
     /// What one person did, across visitors and sessions.
     Journey {
@@ -111,12 +123,88 @@ pub enum Question {
         /// How many of the newest events.
         #[arg(long, value_name = "N", default_value_t = 200)]
         last: u32,
+        /// Also what machines did.
+        #[arg(long)]
+        include_bots: bool,
+    },
+    /// What was rejected, and why: the newest requests.
+    ///
+    /// Example: trackway ask rejected --project shop --protocol segment --since 1h
+    Rejected {
+        #[command(flatten)]
+        filter: RejectedFilter,
+        /// How many requests.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+        /// Show their bodies and headers too.
+        #[arg(long)]
+        bodies: bool,
+    },
+    /// Shows what arrives from now on, how it was understood, and what was rejected. Ctrl-C ends it.
+    ///
+    /// For setting up a tracker. It shows personal data as it was sent.
+    Tail {
+        /// The project.
+        #[arg(long, value_name = "PROJECT", default_value = "default")]
+        project: String,
+        /// Only this protocol, such as segment.
+        #[arg(long, value_name = "NAME")]
+        protocol: Option<String>,
+        /// Only events of this name.
+        #[arg(long, value_name = "NAME")]
+        event: Option<String>,
+        /// Only events of this visitor.
+        #[arg(long, value_name = "ID")]
+        visitor: Option<String>,
+        /// Only events of this user.
+        #[arg(long, value_name = "ID")]
+        user: Option<String>,
+        /// Only what was rejected.
+        #[arg(long, conflicts_with_all = ["event", "visitor", "user"])]
+        rejected: bool,
     },
     /// How far the tables are behind the log.
     Lag,
     /// Audiences: rules; persons enter and leave.
     #[command(subcommand)]
     Audience(AudienceQuestion),
+}
+
+/// Which rejected requests.
+#[derive(Debug, Clone, Args)]
+pub struct RejectedFilter {
+    /// The project. Empty: records of the log that nobody could read.
+    #[arg(long, value_name = "PROJECT", default_value = "default")]
+    pub project: String,
+    /// Only this reason, such as malformed, missing_field, too_large.
+    #[arg(long, value_name = "CODE")]
+    pub reason: Option<String>,
+    /// Only this protocol, such as segment.
+    #[arg(long, value_name = "NAME")]
+    pub protocol: Option<String>,
+    /// Only what came since then: 1h (that long ago), 2024-06-01, or a time.
+    #[arg(long, value_name = "WHEN", value_parser = args::when)]
+    pub since: Option<When>,
+    /// Only what came before then.
+    #[arg(long, value_name = "WHEN", value_parser = args::when)]
+    pub until: Option<When>,
+}
+
+impl RejectedFilter {
+    /// As a request has it.
+    pub fn request(self, page_size: u32, with_body: bool) -> pb::ListRejectedRequest {
+        let now_ms = crate::parts::clock().0;
+        pb::ListRejectedRequest {
+            project: self.project,
+            reason: self.reason.unwrap_or_default(),
+            protocol: self.protocol.unwrap_or_default(),
+            since_ms: self.since.map(|when| when.at(now_ms)),
+            until_ms: self.until.map(|when| when.at(now_ms)),
+            page_size,
+            page_token: String::new(),
+            with_body,
+        }
+    }
 }
 
 /// One person.
@@ -246,7 +334,9 @@ mod tests {
         let asked = parse("funnel --project shop --steps catalog,cart|wishlist --window 7d --from 2024-06-01 --json")
             .expect("a question");
         assert!(asked.json);
-        let Question::Funnel { scope, steps, window } = asked.question else { panic!("{asked:?}") };
+        let Question::Funnel { scope, steps, window, include_bots: false } = asked.question else {
+            panic!("{asked:?}")
+        };
         assert_eq!(steps.0, [vec!["catalog"], vec!["cart", "wishlist"]]);
         assert_eq!((scope.from, scope.to, window), (Some(1_717_200_000_000), None, Some(604_800_000)));
     }
@@ -256,6 +346,16 @@ mod tests {
         assert!(parse("journey --user u").is_ok());
         assert!(parse("journey").expect_err("of nobody").contains("--user <ID>"));
         assert!(parse("journey --user u --visitor v").expect_err("of two").contains("cannot be used with"));
+    }
+
+    #[test]
+    fn rejected_requests_are_asked_for_since_so_long_ago() {
+        let asked = parse("rejected --project shop --reason malformed --since 1h --bodies").expect("a question");
+        let Question::Rejected { filter, limit: 20, bodies: true } = asked.question else { panic!("{asked:?}") };
+        let request = filter.request(20, true);
+        let ago_ms = crate::parts::clock().0 - request.since_ms.expect("since then");
+        assert!((3_600_000..3_660_000).contains(&ago_ms), "{ago_ms}");
+        assert_eq!((request.reason.as_str(), request.until_ms), ("malformed", None));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), Config
     at.that("log.topic_prefix", &log.topic_prefix, prefix, "at most 100 of a-z A-Z 0-9 . _ -")?;
     at.range("log.replicas", log.replicas, 1..=100)?;
     at.range("log.append_seconds_max", log.append_seconds_max, 1..=60)?;
+    at.range("log.spool_mib", log.spool_mib, 0..=1 << 20)?;
     at.range("log.events_partitions", log.events_partitions, 1..=1024)?;
     at.range("log.journeys_partitions", log.journeys_partitions, 1..=1024)?;
     at.range("log.audience_changes_partitions", log.audience_changes_partitions, 1..=1024)?;

@@ -99,6 +99,13 @@ impl Settings {
         if folder.as_os_str().is_empty() { self.storage.folder.join("snapshots") } else { folder.clone() }
     }
 
+    /// Where the gateway keeps what Kafka does not take. By its port: gateways that share a storage folder have each its
+    /// own, and find it again.
+    #[must_use]
+    pub fn spool_folder(&self) -> PathBuf {
+        self.storage.folder.join("spool").join(self.gateway.listen.port().to_string())
+    }
+
     /// The projects, or the one that stands in as long as there is none: see [`crate::config::check`].
     #[must_use]
     pub fn projects_or_default(&self) -> Vec<Project> {
@@ -109,8 +116,8 @@ impl Settings {
 section! {
     /// Where everything lies that must survive a restart.
     Storage {
-        /// Folder for the embedded log, the embedded ClickHouse and snapshots; it is made if it is missing. Relative to the
-        /// working folder. Change it to put data on another disk.
+        /// Folder for the embedded log, the embedded ClickHouse, snapshots and a gateway's spool; it is made if it is missing.
+        /// Relative to the working folder. Change it to put data on another disk.
         folder: PathBuf = "trackway-data".into(),
         /// Folder for snapshots of the workers' state. Empty: `snapshots` in `folder`. Workers on several machines need one
         /// that all of them reach.
@@ -139,9 +146,13 @@ section! {
         /// Kafka only: further settings of librdkafka by its own names, for example
         /// { "security.protocol" = "SASL_SSL", "sasl.mechanism" = "SCRAM-SHA-512" }. They win over ours: change what you know.
         kafka_settings: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new(),
-        /// Seconds that an append may take, with all its retries; then senders are told to try later. Longer than a broker's
-        /// fail-over, shorter than what trackers wait for an answer. 1 to 60.
+        /// Seconds that an append may take, with all its retries; then Kafka is away and events go to the spool, or senders
+        /// are told to try later. Longer than a broker's fail-over, shorter than what trackers wait for an answer. 1 to 60.
         append_seconds_max: u32 = 6,
+        /// Kafka only: MiB of files in which a gateway keeps events while Kafka is away, in `spool` in the storage folder,
+        /// which needs a disk that lasts. At 500 bytes an event, 1024 hold two million. When it is full, senders are told to
+        /// try later. 0: no spool. 0 to 1048576.
+        spool_mib: u32 = 1024,
         /// Embedded only: whether an answer waits until the disk has the events. false survives a crash of the process but no
         /// power cut: for demos.
         fsync: bool = true,
@@ -276,7 +287,7 @@ section! {
         names_max: u32 = 10_000,
         /// Visitors and users that one person's journey may have. 1 to 1000000.
         person_keys_max: u32 = 1000,
-        /// Audience subscriptions at one time. 1 to 100000.
+        /// Audience subscriptions and tails at one time. 1 to 100000.
         subscribers_max: u32 = 1000,
         /// Newest audience changes kept in memory for subscribers, per partition, about 300 bytes each. 1 to 10000000.
         recent_changes_max: u32 = 20_000,

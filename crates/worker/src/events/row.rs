@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use trackway_domain::event::{Event, EventKind, TimeSource};
+use trackway_domain::event::{Consent, Event, EventKind, TimeSource};
 use trackway_domain::id::PersonKey;
 use trackway_domain::rules::ProjectRules;
 use trackway_domain::session::Landing;
@@ -24,6 +24,8 @@ pub(super) struct Enriched {
     /// The page or screen, if the event is a view of one.
     pub page: Option<Arc<str>>,
     pub landing: Option<Arc<Landing>>,
+    /// Why the sender is taken for a machine, or empty.
+    pub bot: String,
     user_agent: Arc<UserAgent>,
     touchpoint: String,
     stage: String,
@@ -60,9 +62,16 @@ impl Enricher {
             true => touchpoint::find(&rules.touchpoints, &event.received.name, path, channel),
             false => None,
         };
+        let user_agent = self.user_agent(agent);
+        // What the gateway knows of the sender (its address) comes before what the sender says of itself.
+        let bot = match (request.bot, user_agent.bot) {
+            ("", Some(bot)) => bot.as_str(),
+            (bot, _) => bot,
+        };
         Enriched {
             page,
-            user_agent: self.user_agent(agent),
+            bot: bot.to_owned(),
+            user_agent,
             touchpoint: rule.map(|rule| rule.name.clone()).unwrap_or_default(),
             stage: rule.map(|rule| rule.stage.clone()).unwrap_or_default(),
             landing,
@@ -163,6 +172,16 @@ pub(super) fn to_row(
         protocol: request.protocol.to_owned(),
         properties: event_received.properties,
         traits: event_received.traits,
+        bot: enriched.bot,
+        revenue_micros: event_received.revenue.as_ref().map(|revenue| revenue.micros),
+        currency: event_received.revenue.map(|revenue| revenue.currency).unwrap_or_default(),
+        ip: if context.ip.is_empty() { request.ip.to_owned() } else { context.ip },
+        tracker_session: context.session,
+        consent: match context.consent {
+            Consent::Unknown => "",
+            Consent::Granted => "granted",
+            Consent::Denied => "denied",
+        },
         received_ms: received.0,
         time_source: match event.time_source {
             TimeSource::Client => "client",

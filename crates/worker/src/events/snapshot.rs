@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use trackway_domain::dedup::KnownEvents;
+use trackway_domain::dedup::{ContentClaim, KnownEvents};
 use trackway_domain::event::OrderKey;
 use trackway_domain::id::{EventKey, PersonKey, ProjectId};
 use trackway_domain::session::{Landing, SessionEvent, VisitorSessions};
@@ -85,8 +85,9 @@ impl EventsStage {
                 .days()
                 .map(|(day, keys)| pb::KnownDay { day, keys: keys.iter().copied().collect() })
                 .collect(),
-            content_keys: self.known.content().map(|(_, key)| key).collect(),
-            content_received_ms: self.known.content().map(|(at, _)| at.0).collect(),
+            content_keys: self.known.content().map(|claim| claim.key).collect(),
+            content_received_ms: self.known.content().map(|claim| claim.received.0).collect(),
+            content_claimed_ms: self.known.content().map(|claim| claim.claimed.0).collect(),
         }
     }
 
@@ -132,11 +133,28 @@ impl EventsStage {
         }
         stage.touches.make_contiguous().sort_unstable();
         let days = snapshot.days.into_iter().map(|day| (day.day, day.keys.into_iter().collect()));
-        let content =
-            snapshot.content_received_ms.iter().map(|&at| ReceivedAt(at)).zip(snapshot.content_keys.iter().copied());
-        stage.known = KnownEvents::restore(days, content);
+        stage.known = KnownEvents::restore(
+            days,
+            content_claims(&snapshot.content_keys, &snapshot.content_received_ms, &snapshot.content_claimed_ms)?,
+        );
         Ok((stage, clock))
     }
+}
+
+/// From a snapshot's parallel lists. `claimed_ms` is not there in snapshots of before it was told apart from
+/// `received_ms`.
+fn content_claims(keys: &[u64], received_ms: &[i64], claimed_ms: &[i64]) -> Result<Vec<ContentClaim>, DecodeError> {
+    let claimed_ms = if claimed_ms.is_empty() { received_ms } else { claimed_ms };
+    if [received_ms.len(), claimed_ms.len()] != [keys.len(); 2] {
+        return Err(DecodeError::Field { field: "content_keys" });
+    }
+    let times = received_ms.iter().zip(claimed_ms);
+    let claim = |(&key, (&received, &claimed)): (&u64, (&i64, &i64))| ContentClaim {
+        key,
+        received: ReceivedAt(received),
+        claimed: ReceivedAt(claimed),
+    };
+    Ok(keys.iter().zip(times).map(claim).collect())
 }
 
 /// A person's key in a message.
@@ -166,4 +184,21 @@ fn session_run(
         Ok(SessionEvent { order, page: pick(pages, run.pages[n])?, landing: pick(landings, run.landings[n])? })
     };
     Ok((ReceivedAt(run.touched_ms), (0..events).map(event).collect::<Result<_, _>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_before_claims_had_a_time_of_their_own_is_read() {
+        let (keys, received) = ([7, 8], [1_000, 2_000]);
+        let claims = |claimed: &[i64]| content_claims(&keys, &received, claimed).map_err(|error| error.to_string());
+        let times = |claims: Vec<ContentClaim>| -> Vec<_> {
+            claims.into_iter().map(|claim| (claim.key, claim.received.0, claim.claimed.0)).collect()
+        };
+        assert_eq!(claims(&[]).map(times), Ok(vec![(7, 1_000, 1_000), (8, 2_000, 2_000)]));
+        assert_eq!(claims(&[5_000, 6_000]).map(times), Ok(vec![(7, 1_000, 5_000), (8, 2_000, 6_000)]));
+        assert!(claims(&[5_000]).is_err());
+    }
 }

@@ -227,3 +227,107 @@ fn watching_gives_a_line_for_each_change() {
     assert_eq!(end.as_deref(), Some("1 member now. What follows happens from now on; times are event times in UTC\n"));
     assert_eq!(say(None), None);
 }
+
+#[test]
+fn rejected_requests_show_their_items_and_where_they_are() {
+    let item = pb::RejectedItem {
+        index: 3,
+        reason: "missing_field".into(),
+        message: "`event` is missing. Name what happened".into(),
+        excerpt: b"{\"type\":\"track\"\x1b}".to_vec(),
+    };
+    let request = pb::RejectedRequest {
+        partition: 0,
+        offset: 17,
+        received_ms: 1_719_698_220_000,
+        protocol: "segment".into(),
+        reason: "missing_field".into(),
+        message: "`event` is missing. Name what happened".into(),
+        method: "POST".into(),
+        target: "/v1/batch".into(),
+        items: vec![item],
+        body_bytes: 1_234,
+        ..Default::default()
+    };
+    let whole = pb::RejectedRequest {
+        offset: 16,
+        items: Vec::new(),
+        reason: "malformed".into(),
+        message: "body is not JSON".into(),
+        body: b"{".to_vec(),
+        body_bytes: 1,
+        headers: vec![pb::Header { name: "content-type".into(), value: "text/plain".into() }],
+        ..request.clone()
+    };
+    let answer = pb::ListRejectedResponse { requests: vec![request, whole], next_page_token: "more".into() };
+    let expected = [
+        "2024-06-29 21:57:00  segment  missing_field",
+        "    POST /v1/batch, 1,234 bytes, at 0.17",
+        "    item 3  missing_field: `event` is missing. Name what happened",
+        "        {\"type\":\"track\"\u{fffd}}",
+        "2024-06-29 21:57:00  segment  malformed  body is not JSON",
+        "    POST /v1/batch, 1 byte, at 0.16",
+        "    content-type: text/plain",
+        "    {",
+        "",
+        "2 requests, there are more (`--limit`)",
+        "",
+    ];
+    assert_eq!(rejected(&answer, Look::PLAIN), expected.join("\n"));
+    assert_eq!(rejected(&pb::ListRejectedResponse::default(), Look::PLAIN), "nothing was rejected\n");
+}
+
+#[test]
+fn a_tail_says_what_came_and_what_did_not() {
+    use pb::tail_response::Body;
+    let event = pb::TailEvent {
+        received_ms: 1_719_698_220_000,
+        time_ms: 1_719_698_220_000,
+        time_source: "client".into(),
+        protocol: "segment".into(),
+        visitor_id: "v\n1".into(),
+        user_id: "ann".into(),
+        kind: "track".into(),
+        event: "signup".into(),
+        properties: r#"{"plan":"pro"}"#.into(),
+        traits: "{}".into(),
+        ..Default::default()
+    };
+    let line = |body, skipped| tailed(&pb::TailResponse { body: Some(body), skipped }, Look::PLAIN).expect("a line");
+    assert_eq!(
+        line(Body::Event(event.clone()), 0),
+        "2024-06-29 21:57:00  segment  track signup visitor=v\u{fffd}1 user=ann {\"plan\":\"pro\"}\n"
+    );
+    let page = pb::TailEvent {
+        kind: "page".into(),
+        event: "page".into(),
+        url: "https://shop.example/".into(),
+        bot: "crawler".into(),
+        time_ms: 1_719_698_160_000,
+        time_source: "corrected".into(),
+        properties: "{}".into(),
+        library: "analytics.js".into(),
+        library_version: "2.1".into(),
+        user_id: String::new(),
+        visitor_id: "v".into(),
+        ..event
+    };
+    assert_eq!(
+        line(Body::Event(page), 2),
+        "2 events came too fast and are not shown\n2024-06-29 21:57:00  segment  page visitor=v \
+         url=https://shop.example/ bot=crawler time=2024-06-29 21:56:00 (corrected) [analytics.js 2.1]\n"
+    );
+    let rejected = pb::TailRejected {
+        received_ms: 1_719_698_220_000,
+        protocol: "segment".into(),
+        index: Some(3),
+        reason: "malformed".into(),
+        message: "`type` is not a call".into(),
+        excerpt: b"{}".to_vec(),
+        ..Default::default()
+    };
+    assert_eq!(
+        line(Body::Rejected(rejected), 0),
+        "2024-06-29 21:57:00  REJECTED segment item 3 malformed: `type` is not a call  {}\n"
+    );
+}
