@@ -128,7 +128,7 @@ impl Appender {
             value: log::encode_events(
                 if group.anonymised { &anonymous } else { &request },
                 &group.visitor,
-                group.events,
+                &group.events,
             ),
         });
         let events = events.collect();

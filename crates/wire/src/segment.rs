@@ -188,7 +188,8 @@ struct Batch<'a> {
 /// - `outer`: stands for what an item's own context leaves out.
 fn batch<'a>(text: &'a str, events_max: usize, outer: Option<&ContextFields<'a>>) -> Result<Batch<'a>, Rejection> {
     let mut batch = Batch::default();
-    let (mut items, mut count) = (Vec::new(), 0);
+    // Items are large, and moving them each time that there is no room for the next costs more than room for too many.
+    let (mut items, mut count) = (Vec::with_capacity((text.len() / ITEM_BYTES).min(events_max)), 0);
     let has_list = json_items::read(
         text,
         "batch",
@@ -207,6 +208,9 @@ fn batch<'a>(text: &'a str, events_max: usize, outer: Option<&ContextFields<'a>>
     )?;
     Ok(Batch { items: has_list.then_some(items), count, ..batch })
 }
+
+/// Fewer than a tracker's item has.
+const ITEM_BYTES: usize = 512;
 
 fn batch_item<'a>(raw: &'a str, fields: Option<Fields<'a>>, index: usize, outer: Option<&ContextFields<'a>>) -> Item {
     let Some(fields) = fields else {
