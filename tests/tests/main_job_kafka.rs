@@ -148,7 +148,8 @@ async fn retried_events_count_once(installation: &Installation) -> Result<()> {
 /// With their reason and their bytes, for whoever wants to know.
 async fn rejected_events_are_kept(installation: &Installation, broker: &KafkaBroker) -> Result<()> {
     let bad = json!({"type": "track", "anonymousId": "d", "properties": {"what": "no name"}});
-    let reply = installation.send("fates", "/v1/batch", json!({"batch": [bad]}).to_string()).await?;
+    let body = json!({"batch": [bad]}).to_string();
+    let reply = installation.send("fates", "/v1/batch", body.clone()).await?;
     assert_eq!(reply.status, 400, "{reply:?}");
     let log = KafkaLog::connect(kafka::Config {
         brokers: broker.brokers(),
@@ -165,6 +166,7 @@ async fn rejected_events_are_kept(installation: &Installation, broker: &KafkaBro
     let record = records.first().context("nothing in `rejected`")?;
     let record: trackway_wire::log::pb::RejectedRecord = trackway_wire::log::decode(record.value.clone())?;
     assert_eq!((record.project.as_str(), record.protocol.as_str()), ("fates", "segment"));
-    assert!(record.message.contains("`event`") && record.body.as_ref() == bad.to_string().as_bytes(), "{record:?}");
+    assert!(record.message.contains("`event`") && record.body.as_ref() == body.as_bytes(), "{record:?}");
+    assert_eq!(record.items.iter().map(|item| item.index).collect::<Vec<_>>(), [0]);
     Ok(())
 }

@@ -141,7 +141,7 @@ impl Stage {
                     protocol: "segment",
                     ..Default::default()
                 };
-                log::encode_events(&request, &visitor, events)
+                log::encode_events(&request, &visitor, &events)
             };
             // As fast as 100,000 events a second would come.
             self.records.push(Record { offset: self.next, timestamp_ms: 1_700_000_000_000 + (i / 100) as i64, value });

@@ -128,13 +128,37 @@ impl EventKey {
 }
 
 fn hash(project: &ProjectId, kind: u8, id: &[u8]) -> u128 {
-    let mut hasher = blake3::Hasher::new();
+    let project = project.as_str().as_bytes();
     // A project id has no NUL, so (project, kind, id) can be read in one way only.
-    hasher.update(project.as_str().as_bytes()).update(&[0, kind]).update(id);
+    let parts: [&[u8]; 3] = [project, &[0, kind], id];
+    let length = parts.iter().map(|part| part.len()).sum();
+    let mut together = [0; TOGETHER_BYTES];
+    let hash = match together.get_mut(..length) {
+        // Nearly every id is this short, and hashing it in one piece takes half the time of a hasher that is fed.
+        Some(together) => {
+            let mut rest = &mut *together;
+            for part in parts {
+                let (here, after) = rest.split_at_mut(part.len());
+                here.copy_from_slice(part);
+                rest = after;
+            }
+            blake3::hash(together)
+        }
+        None => {
+            let mut hasher = blake3::Hasher::new();
+            for part in parts {
+                hasher.update(part);
+            }
+            hasher.finalize()
+        }
+    };
     let mut first = [0; 16];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    first.copy_from_slice(&hash.as_bytes()[..16]);
     u128::from_be_bytes(first)
 }
+
+/// Room for the longest project id and a UUID, twice over.
+const TOGETHER_BYTES: usize = 192;
 
 #[cfg(test)]
 mod tests {
@@ -153,6 +177,16 @@ mod tests {
     fn a_key_belongs_to_its_project() {
         let other = ProjectId::parse("sho").expect("a project id");
         assert_ne!(PersonKey::of_user(&shop(), "x"), PersonKey::of_user(&other, "px"));
+    }
+
+    #[test]
+    fn long_ids_are_hashed_as_short_ones_are() {
+        for length in 180..200 {
+            let id = "i".repeat(length);
+            let whole = [b"shop\0d", id.as_bytes()].concat();
+            let expected = u128::from_be_bytes(blake3::hash(&whole).as_bytes()[..16].try_into().expect("16 bytes"));
+            assert_eq!(PersonKey::of_device(&shop(), &id), PersonKey(expected), "{length}");
+        }
     }
 
     #[test]

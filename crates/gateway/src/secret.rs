@@ -40,17 +40,7 @@ impl Secrets {
                 Ok(Self { source: Source::Shared(master), properties, today })
             }
             Secret::File(path) => {
-                let kept = match fs::read_to_string(path) {
-                    Ok(text) => parse(&text),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                    Err(error) => return Err(error),
-                };
-                let (properties, today) = match kept {
-                    Some((properties, kept_day, salt)) if kept_day == day => (properties, (day, salt)),
-                    Some((properties, ..)) => (properties, (day, random()?)),
-                    None => (random()?, (day, random()?)),
-                };
-                write(path, &properties, today)?;
+                let (properties, today) = of_file(path, day)?;
                 Ok(Self { source: Source::File(path.clone()), properties, today: Mutex::new(today) })
             }
         }
@@ -80,18 +70,13 @@ impl Secrets {
         if day > today.0 {
             *today = match &self.source {
                 Source::Shared(master) => (day, salt_of(master, day)),
-                Source::File(path) => {
-                    let new = (day, random().unwrap_or_else(|_| blake3::derive_key("trackway next day", &today.1)));
-                    if let Err(error) = write(path, &self.properties, new) {
-                        let path = path.display().to_string();
-                        tracing::warn!(
-                            path,
-                            error = &error as &dyn std::error::Error,
-                            "cannot keep the day's salt; a restart derives other ids"
-                        );
+                Source::File(path) => match of_file(path, day) {
+                    Ok((_, salt)) => salt,
+                    Err(error) => {
+                        forgotten(path, &error);
+                        (day, random().unwrap_or_else(|_| blake3::derive_key("trackway next day", &today.1)))
                     }
-                    new
-                }
+                },
             };
         }
         today.1
@@ -119,6 +104,38 @@ fn random() -> io::Result<Key> {
     Ok(key)
 }
 
+/// Key of properties and salt of `day`, as the file has them; else new ones, which it has from then on. Gateways that share
+/// the file agree: they take turns.
+fn of_file(path: &Path, day: i64) -> io::Result<(Key, (i64, Key))> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let turn = fs::File::create(path.with_extension("lock"))?;
+    turn.lock()?;
+    let kept = match fs::read_to_string(path) {
+        Ok(text) => parse(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let (properties, salt) = match kept {
+        // A clock that is behind stays with the later day: its salt is the only one that is left.
+        Some((properties, kept_day, salt)) if kept_day >= day => return Ok((properties, (kept_day, salt))),
+        Some((properties, ..)) => (properties, random()?),
+        None => (random()?, random()?),
+    };
+    match write(path, &properties, (day, salt)) {
+        // A full disk is no reason to take nothing; the salt is forgotten with this process.
+        Err(error) if kept.is_some() => forgotten(path, &error),
+        written => written?,
+    }
+    Ok((properties, (day, salt)))
+}
+
+fn forgotten(path: &Path, error: &io::Error) {
+    let (file, error) = (path.display().to_string(), error as &dyn std::error::Error);
+    tracing::warn!(file, error, "cannot keep the day's salt; a restart derives other ids");
+}
+
 /// `<key of properties> <day> <salt>`
 fn parse(text: &str) -> Option<(Key, i64, Key)> {
     let mut words = text.split_whitespace();
@@ -131,9 +148,6 @@ fn parse(text: &str) -> Option<(Key, i64, Key)> {
 /// Whole or not at all, and for nobody else to read.
 fn write(path: &Path, properties: &Key, (day, salt): (i64, Key)) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
     let hex = |key: &Key| blake3::Hash::from(*key).to_hex();
     let new = path.with_extension("new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -194,6 +208,18 @@ mod tests {
             &fs::metadata(folder.path().join("below/secret")).expect("it is there").permissions(),
         );
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn gateways_that_share_a_file_derive_the_same_ids() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = Secret::File(folder.path().join("secret"));
+        let ids = std::thread::scope(|scope| {
+            let start = || visitor(&Secrets::new(&secret, NOW).expect("a file"), NOW);
+            let gateways: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            gateways.into_iter().map(|gateway| gateway.join().expect("it starts")).collect::<Vec<_>>()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Records of the event log: one version byte, then a protobuf message of `proto/trackway/log`.
 
+mod encode;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use trackway_domain::event::{Campaign, Consent, Context, Event, EventKind, KeySource, ReceivedEvent, TimeSource};
@@ -87,80 +89,35 @@ pub struct RequestContext<'a> {
 
 /// What one request has for one visitor.
 #[must_use]
-pub fn encode_events(request: &RequestContext<'_>, visitor: &Visitor, events: Vec<Event>) -> Bytes {
-    encode(&pb::EventsRecord {
-        body: Some(pb::events_record::Body::Events(pb::VisitorEvents {
-            project: request.project.to_owned(),
-            visitor_id: visitor.id().to_owned(),
-            visitor_is_user: matches!(visitor, Visitor::User(_)),
-            user_agent: request.user_agent.to_owned(),
-            protocol: request.protocol.to_owned(),
-            events: events.into_iter().map(event_to_pb).collect(),
-            ip: request.ip.to_owned(),
-            bot: request.bot.to_owned(),
-        })),
-    })
+pub fn encode_events(request: &RequestContext<'_>, visitor: &Visitor, events: &[Event]) -> Bytes {
+    encode::record(request, visitor, events)
 }
 
-fn event_to_pb(event: Event) -> pb::Event {
-    let received = event.received;
-    let context = received.context;
-    pb::Event {
-        kind: match received.kind {
-            EventKind::Track => pb::event::Kind::Track,
-            EventKind::Page => pb::event::Kind::Page,
-            EventKind::Screen => pb::event::Kind::Screen,
-            EventKind::Identify => pb::event::Kind::Identify,
-            EventKind::Group => pb::event::Kind::Group,
-            EventKind::Alias => pb::event::Kind::Alias,
-        }
-        .into(),
-        name: received.name,
-        id: match event.key_source {
-            KeySource::Id => received.id.unwrap_or_default(),
-            KeySource::Content => String::new(),
-        },
-        key: event.key.0,
-        time_ms: event.time.0,
-        time_source: match event.time_source {
-            TimeSource::Client => pb::event::TimeSource::Client,
-            TimeSource::Corrected => pb::event::TimeSource::Corrected,
-            TimeSource::Received => pb::event::TimeSource::Received,
-            TimeSource::Replaced => pb::event::TimeSource::Replaced,
-        }
-        .into(),
-        user_id: received.user_id.unwrap_or_default(),
-        other_id: received.other_id.unwrap_or_default(),
-        sequence: received.sequence,
-        url: context.url,
-        title: context.title,
-        referrer: context.referrer,
-        page_name: context.page_name,
-        user_agent: context.user_agent,
-        locale: context.locale,
-        screen_width: context.screen.0,
-        screen_height: context.screen.1,
-        library: context.library,
-        library_version: context.library_version,
-        utm_source: context.campaign.source,
-        utm_medium: context.campaign.medium,
-        utm_campaign: context.campaign.name,
-        utm_term: context.campaign.term,
-        utm_content: context.campaign.content,
-        properties: if received.properties == "{}" { String::new() } else { received.properties },
-        traits: if received.traits == "{}" { String::new() } else { received.traits },
-        client_time_ms: received.client_time_ms.unwrap_or(0),
-        sent_at_ms: received.sent_at_ms.unwrap_or(0),
-        revenue_micros: received.revenue.as_ref().map(|revenue| revenue.micros),
-        currency: received.revenue.map(|revenue| revenue.currency).unwrap_or_default(),
-        session: context.session,
-        ip: context.ip,
-        consent: match context.consent {
-            Consent::Unknown => pb::event::Consent::Unknown,
-            Consent::Granted => pb::event::Consent::Granted,
-            Consent::Denied => pb::event::Consent::Denied,
-        }
-        .into(),
+fn kind_to_pb(kind: EventKind) -> pb::event::Kind {
+    match kind {
+        EventKind::Track => pb::event::Kind::Track,
+        EventKind::Page => pb::event::Kind::Page,
+        EventKind::Screen => pb::event::Kind::Screen,
+        EventKind::Identify => pb::event::Kind::Identify,
+        EventKind::Group => pb::event::Kind::Group,
+        EventKind::Alias => pb::event::Kind::Alias,
+    }
+}
+
+fn time_source_to_pb(source: TimeSource) -> pb::event::TimeSource {
+    match source {
+        TimeSource::Client => pb::event::TimeSource::Client,
+        TimeSource::Corrected => pb::event::TimeSource::Corrected,
+        TimeSource::Received => pb::event::TimeSource::Received,
+        TimeSource::Replaced => pb::event::TimeSource::Replaced,
+    }
+}
+
+fn consent_to_pb(consent: Consent) -> pb::event::Consent {
+    match consent {
+        Consent::Unknown => pb::event::Consent::Unknown,
+        Consent::Granted => pb::event::Consent::Granted,
+        Consent::Denied => pb::event::Consent::Denied,
     }
 }
 

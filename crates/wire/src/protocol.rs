@@ -98,19 +98,25 @@ impl<'a> Head<'a> {
     /// User name and password of Basic authorization.
     #[must_use]
     pub fn basic(&self) -> Option<(String, String)> {
+        let text = self.credentials()?;
+        let (user, password) = text.split_once(':').unwrap_or((&text, ""));
+        Some((user.to_owned(), password.to_owned()))
+    }
+
+    fn credentials(&self) -> Option<String> {
         let (scheme, credentials) = self.header("authorization")?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
         }
-        let text = String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()?;
-        let (user, password) = text.split_once(':').unwrap_or((&text, ""));
-        Some((user.to_owned(), password.to_owned()))
+        String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()
     }
 
     /// The user name of Basic authorization, if it is not empty: where Segment's kin put the write key.
     #[must_use]
     pub fn basic_user(&self) -> Option<String> {
-        self.basic().map(|(user, _)| user).filter(|user| !user.is_empty())
+        let mut user = self.credentials()?;
+        user.truncate(user.find(':').unwrap_or(user.len()));
+        Some(user).filter(|user| !user.is_empty())
     }
 }
 

@@ -95,7 +95,7 @@ fn survives_the_log(items: Vec<Item>) -> Result<usize, TestCaseError> {
         let visitor = event.visitor.clone().unwrap_or_else(|| Visitor::Device("derived".into()));
         let event = stamp(event, visitor, &project, ReceivedAt(1_795_360_811_000), &content);
         let visitor = event.visitor.clone();
-        let bytes = log::encode_events(&REQUEST, &visitor, vec![event.clone()]);
+        let bytes = log::encode_events(&REQUEST, &visitor, std::slice::from_ref(&event));
         let record: log::pb::EventsRecord = log::decode(bytes).expect("our own record");
         let Some(log::pb::events_record::Body::Events(mut record)) = record.body else { panic!("events") };
         prop_assert_eq!(log::visitor_of(&record), visitor.clone());

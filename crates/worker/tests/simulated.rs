@@ -133,7 +133,7 @@ fn events_log(scripts: &[Script]) -> Vec<Record> {
             (true, _) => ("", "Googlebot"),
         };
         let request = log::RequestContext { bot, user_agent, ip: "192.0.2.0", ..REQUEST };
-        log.push(log::encode_events(&request, &visitor, vec![event]));
+        log.push(log::encode_events(&request, &visitor, &[event]));
         times.push(now);
         if script.tick_after {
             log.push(log::encode_events_tick());
