@@ -46,7 +46,7 @@ async fn append(desk: &Desk, topic: &str, partition: u32, value: bytes::Bytes) {
 }
 
 async fn send(desk: &Desk, request: &RequestContext<'_>, visitor: &str, events: Vec<Event>) {
-    append(desk, "events", 1, log::encode_events(request, &Visitor::Device(visitor.into()), events)).await;
+    append(desk, "events", 1, log::encode_events(request, &Visitor::Device(visitor.into()), &events)).await;
 }
 
 fn all(project: &str) -> check::Tail {

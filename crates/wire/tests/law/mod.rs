@@ -198,7 +198,7 @@ fn survives_the_log(event: ReceivedEvent, content: &[u8]) {
 
 fn written(event: &Event) -> bytes::Bytes {
     let request = log::RequestContext { project: "shop", user_agent: "UA", ..log::RequestContext::default() };
-    log::encode_events(&request, &event.visitor, vec![event.clone()])
+    log::encode_events(&request, &event.visitor, std::slice::from_ref(event))
 }
 
 /// Visitor and events of a record, if it has any.
