@@ -38,6 +38,8 @@ pub(crate) struct Origin<'a> {
     pub objects: bool,
     /// When they came now: the records' time.
     pub now: ReceivedAt,
+    /// The request was rejected before, and is kept: it is not kept again, under another place and other ids.
+    pub is_replay: bool,
     /// When they came first: the events' time is reckoned from it.
     pub received: ReceivedAt,
     /// Derives the id of a visitor who has none.
@@ -130,7 +132,7 @@ impl Appender {
             ),
         });
         let events = events.collect();
-        let of_rejected = match rejected.is_empty() {
+        let of_rejected = match rejected.is_empty() || origin.is_replay {
             true => Vec::new(),
             false => vec![self.rejected(origin, origin.request(body.clone()).items(&rejected))],
         };
@@ -141,6 +143,9 @@ impl Appender {
 
     /// Keeps a request that was not understood at all.
     pub(crate) async fn reject(&self, origin: &Origin<'_>, reason: &Rejection, body: Bytes) -> Result<(), Refusal> {
+        if origin.is_replay {
+            return Ok(());
+        }
         self.send(&self.topics.rejected, vec![self.rejected(origin, origin.request(body).whole(reason))]).await
     }
 

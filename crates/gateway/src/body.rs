@@ -12,16 +12,23 @@ use crate::Limits;
 use crate::decode::Encodings;
 use crate::reply::Refusal;
 
+/// A body up to this size is small: nearly all that browsers send.
+const SMALL_BYTES: usize = 64 * 1024;
+
 /// Bytes of bodies that the process holds.
+///
+/// A few senders of large bodies whose last byte does not come can fill what large ones may have. A part is only for small
+/// bodies, so that those who send a beacon do not notice.
 pub(crate) struct Budget {
     used: AtomicUsize,
     max: usize,
+    max_for_large: usize,
 }
 
 impl Budget {
-    /// Nothing held, `max` at most.
-    pub(crate) fn new(max: usize) -> Self {
-        Self { used: AtomicUsize::new(0), max }
+    /// Nothing held, `max` at most. A body that takes `largest` is never refused while it is alone.
+    pub(crate) fn new(max: usize, largest: usize) -> Self {
+        Self { used: AtomicUsize::new(0), max, max_for_large: (max - max / 8).max(largest.min(max)) }
     }
 
     /// A request's share, empty at first.
@@ -42,8 +49,9 @@ impl Lease<'_> {
         self.bytes += bytes;
         // The counter guards no other memory, so no ordering is needed.
         let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if used > self.budget.max {
-            return Err(Refusal::Overloaded { bytes: used, limit: self.budget.max });
+        let limit = if self.bytes <= SMALL_BYTES { self.budget.max } else { self.budget.max_for_large };
+        if used > limit {
+            return Err(Refusal::Overloaded { bytes: used, limit });
         }
         Ok(())
     }
@@ -107,12 +115,23 @@ mod tests {
 
     #[test]
     fn a_budget_is_given_back() {
-        let budget = Budget::new(10);
+        let budget = Budget::new(10, 10);
         let mut one = budget.lease();
         one.grow(6).expect("there is room");
         let error = budget.lease().grow(5).expect_err("there is none").to_string();
         assert_eq!(error, "bodies in flight are 11 bytes, limit is 10. Send again later");
         drop(one);
         budget.lease().grow(10).expect("there is room again");
+    }
+
+    #[test]
+    fn large_bodies_leave_room_for_small_ones() {
+        let budget = Budget::new(1 << 20, 1000);
+        let (mut large, mut small) = (budget.lease(), budget.lease());
+        large.grow((1 << 20) - (1 << 17)).expect("seven of eight parts");
+        assert!(large.grow(1).is_err_and(|error| error.to_string().contains("limit is 917 504")));
+        small.grow(SMALL_BYTES).expect("there is room for a small one");
+        assert!(small.grow(1).is_err(), "it is not small any more");
+        Budget::new(1 << 20, 1 << 20).lease().grow(1 << 20).expect("one that may be as large is taken");
     }
 }

@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn check(encoding: &str, sent: &[u8], limit: usize) -> Result<Bytes, String> {
-        let (mut headers, budget) = (HeaderMap::new(), Budget::new(1 << 30));
+        let (mut headers, budget) = (HeaderMap::new(), Budget::new(1 << 30, 1 << 30));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_str(encoding).expect("a header"));
         let encodings = Encodings::of(&headers).map_err(|refusal| refusal.to_string())?;
         let body = encodings.decode(Bytes::copy_from_slice(sent), limit, &mut budget.lease());

@@ -69,7 +69,7 @@ pub(crate) enum Refusal {
     #[error("bodies in flight are {} bytes, limit is {}. Send again later", Grouped(*bytes), Grouped(*limit))]
     Overloaded { bytes: usize, limit: usize },
     /// The log did not take it.
-    #[error("event log did not take the events. Send again later")]
+    #[error("event log did not take the events. {}", if matches!(.0, AppendError::TooLarge { .. }) { "Send fewer at once" } else { "Send again later" })]
     Log(#[source] AppendError),
     /// The log did not answer.
     #[error("event log did not answer within {limit:?}. Send again later")]

@@ -1,6 +1,7 @@
 //! Request -> protocol -> project -> log -> answer. Which protocols there are, and what they are particular about, stands in
 //! `wire`: nothing here knows one by name.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -38,6 +39,9 @@ pub(crate) struct Gateway {
     pub hosting: Arc<AddressRanges>,
     pub secrets: Secrets,
 }
+
+/// Bytes of a user agent that are kept. Those of apps with all their libraries have some 500.
+const USER_AGENT_BYTES_MAX: usize = 2048;
 
 const DNT: HeaderName = HeaderName::from_static("dnt");
 const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
@@ -145,8 +149,11 @@ impl<'a> Visit<'a> {
     async fn take(self, body: Incoming) -> (Read, Reply) {
         let mut read = Read { protocol: self.first.0, body: Bytes::new(), project: None, cookie: None };
         let taken = self.taken(body, &mut read).await;
-        let answer =
-            |verdict: &Verdict<'_>| self.with_request(&read.body, |request| read.protocol.answer(request, verdict));
+        let answer = |verdict: &Verdict<'_>| match self.replay {
+            // Its program reads one kind of answer, whatever the protocol.
+            Some(_) => protocol::plain_answer(verdict),
+            None => self.with_request(&read.body, |request| read.protocol.answer(request, verdict)),
+        };
         let mut reply = match taken {
             Ok(Taken::Aside(answer)) => reply::of_answer(answer),
             Ok(Taken::Tally(tally)) => reply::of_answer(answer(&Verdict::Taken(&tally))),
@@ -307,7 +314,12 @@ impl<'a> Visit<'a> {
             protocol: protocol.name(),
             head: self.head,
             user_agent: sender.user_agent,
-            ip: address::kept(self.ip, privacy::ip_policy(&admission.project.privacy, sender)),
+            // A replay comes from whoever runs it, not from the visitor.
+            ip: match self.replay {
+                Some(_) => String::new(),
+                None => address::kept(self.ip, privacy::ip_policy(&admission.project.privacy, sender)),
+            },
+            is_replay: self.replay.is_some(),
             bot: self.bot(sender.user_agent),
             objects: privacy::objects(&admission.project.privacy, sender),
             now: self.now,
@@ -327,12 +339,19 @@ impl<'a> Visit<'a> {
         let is_one = |name: &HeaderName| self.head.headers.get(name).is_some_and(|value| value == "1");
         Sender {
             ip: self.ip,
-            user_agent: text(self.head, &USER_AGENT),
+            user_agent: self.user_agent(),
             objects: is_one(&DNT) || is_one(&SEC_GPC),
             anonymous,
             known_as: self.replay.as_ref().and_then(|replay| replay.visitor).or(cookie),
             now: self.now,
         }
+    }
+
+    /// Each visitor of a request has a copy of it.
+    fn user_agent(&self) -> &str {
+        let text = text(self.head, &USER_AGENT);
+        // A header that is text is ASCII.
+        &text[..text.len().min(USER_AGENT_BYTES_MAX)]
     }
 
     /// The id of the first-party cookie, given or to be given, if this project wants one and this visitor does not object.
@@ -408,24 +427,26 @@ fn shares(
         return Ok(Shares { admitted: vec![(admission?, items.collect())], refused: Vec::new() });
     }
     // The request's own share stands first.
-    let mut keys: Vec<(Option<String>, Result<Admission, Refusal>)> = vec![(None, admission)];
+    let mut keys = vec![admission];
+    // Each item may name another.
+    let mut places: HashMap<Option<String>, usize> = HashMap::from([(None, 0)]);
     let mut shares: Vec<Vec<(usize, Item)>> = vec![Vec::new()];
     let mut own_keys = own_keys.into_iter().peekable();
     for (index, item) in items {
         let key = own_keys.next_if(|(place, _)| *place == index).map(|(_, key)| key);
-        let share = match keys.iter().position(|(known, _)| *known == key) {
-            Some(share) => share,
+        let share = match places.get(&key) {
+            Some(&share) => share,
             None => {
-                let admission = admit(key.as_deref());
-                keys.push((key, admission));
+                keys.push(admit(key.as_deref()));
                 shares.push(Vec::new());
+                places.insert(key, keys.len() - 1);
                 keys.len() - 1
             }
         };
         shares[share].push((index, item));
     }
     let (mut admitted, mut refused, mut last) = (Vec::new(), Vec::new(), None);
-    for ((_, admission), items) in keys.into_iter().zip(shares) {
+    for (admission, items) in keys.into_iter().zip(shares) {
         match admission {
             Ok(admission) => admitted.push((admission, items)),
             // What may be taken later is asked for again, with all that came with it.

@@ -22,7 +22,7 @@ use crate::admit::Admissions;
 use crate::append::Appender;
 use crate::body::Budget;
 use crate::meters::{Meters, ProjectMeters};
-use crate::patience::Impatient;
+use crate::patience::{Activity, Impatient};
 use crate::routes::{self, Gateway};
 use crate::secret::Secrets;
 use crate::{Clock, Config, Project, Secret};
@@ -124,7 +124,7 @@ pub async fn bind(config: Config, log: Arc<dyn EventLog>, clock: Clock) -> Resul
     let gateway = Gateway {
         admissions: RwLock::new(Arc::new(admissions)),
         appender,
-        budget: Budget::new(limits.in_flight_bytes_max),
+        budget: Budget::new(limits.in_flight_bytes_max, limits.body_bytes_max + limits.body_bytes_decoded_max),
         limits,
         clock,
         meters: Meters::new(),
@@ -217,9 +217,13 @@ async fn connection(
         tracing::debug!(error = &error as &dyn std::error::Error, "cannot set TCP_NODELAY");
     }
     let header_timeout = gateway.limits.header_timeout;
+    let activity = Arc::new(Activity::default());
     let service = service_fn(|request| {
-        let gateway = gateway.clone();
-        async move { Ok::<_, Infallible>(routes::answer(&gateway, peer, request).await) }
+        let (gateway, activity) = (gateway.clone(), activity.clone());
+        async move {
+            let _running = activity.request();
+            Ok::<_, Infallible>(routes::answer(&gateway, peer, request).await)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -244,6 +248,11 @@ async fn connection(
         () = shutdown.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
+        }
+        // HTTP/1 has its own timeout for that; of HTTP/2 hyper keeps what answers its pings.
+        () = activity.idle(header_timeout) => {
+            served.as_mut().graceful_shutdown();
+            tokio::time::timeout(header_timeout, served).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {

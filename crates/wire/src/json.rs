@@ -5,6 +5,7 @@
 //! - Members that nobody asked for are kept ([`Rest`]), since an event must lose nothing on its way.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -135,13 +136,14 @@ impl<'a> Rest<'a> {
         self.0.is_empty()
     }
 
-    /// Adds the members of `outer` whose names are not here yet.
+    /// Adds the members of `outer` whose names are not here yet, in time proportional to the members of both.
     pub(crate) fn inherit(&mut self, outer: &Self) {
-        for (name, value) in &outer.0 {
-            if !self.0.iter().any(|(own, _)| own == name) {
-                self.0.push((name.clone(), value));
-            }
+        if outer.0.is_empty() {
+            return;
         }
+        let own: HashSet<Cow<'a, str>> = self.0.iter().map(|(name, _)| name.clone()).collect();
+        let others = outer.0.iter().filter(|(name, _)| !own.contains(name));
+        self.0.extend(others.map(|(name, value)| (name.clone(), *value)));
     }
 
     /// Writes the members into an object.

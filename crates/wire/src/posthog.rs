@@ -118,10 +118,11 @@ impl<'a> Settings<'a> {
                 return Answer::of(200, "application/javascript", script);
             }
         };
+        // Nothing about `surveys`: a list, even an empty one, makes the browser fetch a script for them.
         Answer::json(
             200,
             format!(
-                r#"{{"token":{key},"supportedCompression":["gzip","gzip-js"],"hasFeatureFlags":false,"captureDeadClicks":false,"capturePerformance":{{"web_vitals":false,"network_timing":true}},"autocapture_opt_out":false,"autocaptureExceptions":false,"analytics":{{"endpoint":"/i/v0/e/"}},"elementsChainAsString":true,"sessionRecording":false,"heatmaps":false,"surveys":[],"defaultIdentifiedOnly":true,"siteApps":[]}}"#
+                r#"{{"token":{key},"supportedCompression":["gzip","gzip-js"],"hasFeatureFlags":false,"captureDeadClicks":false,"capturePerformance":{{"web_vitals":false,"network_timing":true}},"autocapture_opt_out":false,"autocaptureExceptions":false,"analytics":{{"endpoint":"/i/v0/e/"}},"elementsChainAsString":true,"sessionRecording":false,"heatmaps":false,"defaultIdentifiedOnly":true,"siteApps":[]}}"#
             ),
         )
     }

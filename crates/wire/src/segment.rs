@@ -22,12 +22,13 @@ mod tests;
 
 use serde_json::value::RawValue;
 use trackway_domain::event::EventKind;
+use trackway_domain::limits::EVENT_BYTES_MAX;
 
 use self::event::Place;
 use self::fields::{ContextFields, Fields};
 use crate::draft::within;
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, plain_answer};
-use crate::{Item, Rejection, Understood, base64_loose, client_time, json, json_items, json_marks, pixel};
+use crate::{Grouped, Item, Rejection, Understood, base64_loose, client_time, json, json_items, json_marks, pixel};
 
 /// Segment's trackers.
 pub struct Segment;
@@ -143,6 +144,16 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
             let mut batch = batch(text, events_max, None)?;
             // Hardly any tracker sends one. It may stand behind the items, so they are read once more.
             if let Some(context) = batch.context {
+                let (each, count) = (context.get().len(), batch.count.min(events_max));
+                within(|| "context of the batch".to_owned(), each, "bytes", EVENT_BYTES_MAX)?;
+                // Each event has a copy of it, so that a small body could become very large.
+                let all = each.saturating_mul(count);
+                within(
+                    || format!("context of the batch, for {} events,", Grouped(count)),
+                    all,
+                    "bytes",
+                    CONTEXTS_BYTES_MAX,
+                )?;
                 batch = self::batch(text, events_max, json::object(context.get()).ok().as_ref())?;
             }
             let hint = "Send a list of events in it";
@@ -158,6 +169,9 @@ fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, R
         }
     }
 }
+
+/// Bytes that the context of a batch takes at most in all its events together: what a record of the log takes.
+const CONTEXTS_BYTES_MAX: usize = 16 << 20;
 
 /// A batch, its items made into what they became.
 #[derive(Default)]

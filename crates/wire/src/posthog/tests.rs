@@ -263,6 +263,7 @@ fn settings_flags_and_recordings_are_answered_aside() {
     };
     let (status, config) = aside(Method::Get, "/array/a\"b/config");
     assert!(status == 200 && config.starts_with(r#"{"token":"a\"b","#) && config.contains(r#""endpoint":"/i/v0/e/""#));
+    assert!(!config.contains("surveys"), "posthog-js would look for /static/surveys.js");
     assert!(aside(Method::Get, "/array/k/config.js").1.starts_with("(function(){"));
     assert!(aside(Method::Post, "/flags/?v=2").1.contains(r#""flags":{}"#));
     assert!(aside(Method::Post, "/decide/?v=3").1.contains(r#""requestId":"00000000"#));

@@ -402,3 +402,17 @@ fn a_pixel_holds_a_call_and_is_answered_with_an_image() {
         with_request(Method::Get, target, &[], b"", |request| assert!(!Segment.claims(&request.head), "{target}"));
     }
 }
+
+#[test]
+fn the_context_of_a_batch_cannot_make_much_of_little() {
+    let batch = |context: usize, events: usize| {
+        let items = vec![r#"{"type":"page","userId":"u"}"#; events].join(",");
+        let body = format!(r#"{{"batch":[{items}],"context":{{"x":"{}"}}}}"#, "x".repeat(context));
+        parse(Call::Batch, body.as_bytes(), 10_000).map(|understood| understood.items.len())
+    };
+    assert_eq!(batch(2000, 1000), Ok(1000));
+    let error = batch(65_536, 1).expect_err("it is as large as no event may be").to_string();
+    assert_eq!(error, "context of the batch is 65 544 bytes, limit is 65 536");
+    let error = batch(2000, 10_000).expect_err("20 MB").to_string();
+    assert_eq!(error, "context of the batch, for 10 000 events, is 20 080 000 bytes, limit is 16 777 216");
+}
