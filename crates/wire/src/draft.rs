@@ -145,6 +145,9 @@ fn id(what: &'static str, value: Option<String>) -> Result<Option<String>, Rejec
 
 /// An object's text, if it is within the limits of properties; half an emoji is mended.
 pub(crate) fn object_within_limits(field: &str, name: &str, text: Cow<'_, str>) -> Result<String, Rejection> {
+    if json_marks::is_small(&text, PROPERTIES_MAX, PROPERTY_DEPTH_MAX) {
+        return Ok(text.into_owned());
+    }
     let shape = json_marks::measure(&text);
     let what = |what: &str| format!("{what} of the {field} of event {}", shown(name));
     within(|| what("size"), shape.keys, "keys", PROPERTIES_MAX)?;

@@ -12,6 +12,23 @@ pub(crate) struct Shape {
     pub broken_escape: bool,
 }
 
+/// Whether a text that serde_json has found to be JSON has no escapes, and so few bytes and brackets that it cannot have more
+/// keys or levels than these. Nearly all texts are so; then nobody needs to measure them.
+pub(crate) fn is_small(json: &str, keys_max: usize, depth_max: usize) -> bool {
+    // The shortest member is `"":0`.
+    if json.len() / 4 > keys_max {
+        return false;
+    }
+    let (mut brackets, mut escapes) = (0_usize, false);
+    // As many as a byte can count, so that the compiler takes sixteen at a time.
+    for chunk in json.as_bytes().chunks(255) {
+        // `[` and `{` differ in this bit alone.
+        brackets += usize::from(chunk.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>());
+        escapes |= chunk.iter().fold(0, |found, byte| found | u8::from(*byte == b'\\')) != 0;
+    }
+    brackets <= depth_max && !escapes
+}
+
 /// Measures a text that serde_json has found to be JSON. One pass, no stack.
 pub(crate) fn measure(json: &str) -> Shape {
     let bytes = json.as_bytes();
@@ -150,6 +167,21 @@ mod tests {
         check(r#"{"a":1,"b":[{"c":2},{"c":3}]}"#, 4, 3);
         check(r#"{"a:{[":"}:\"{:"}"#, 1, 1);
         check(r#"{"a\\":1}"#, 1, 1);
+    }
+
+    #[test]
+    fn only_what_is_within_the_limits_counts_as_small() {
+        let members = |n: usize| format!("{{{}}}", vec![r#""":0"#; n].join(","));
+        let nested = |n: usize| "[".repeat(n) + &"{".repeat(n) + &"}".repeat(n) + &"]".repeat(n);
+        for n in 1..300 {
+            for text in [members(n), nested(n), format!("[\"{}\"]", "é{".repeat(n))] {
+                let Shape { keys, depth, .. } = measure(&text);
+                assert!(is_small(&text, text.len() / 4, 2 * n + 1), "{text}");
+                assert!(keys == 0 || !is_small(&text, keys - 1, 1000), "{text}");
+                assert!(!is_small(&text, 1000, depth - 1), "{text}");
+            }
+        }
+        assert!(!is_small(r#""\ud83d""#, 1000, 1000));
     }
 
     #[test]
