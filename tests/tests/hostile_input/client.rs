@@ -79,7 +79,7 @@ impl Reader {
     }
 
     /// Whether the connection is closed by the other side, in time; what comes before that is told.
-    pub(crate) async fn to_the_end(&mut self) -> Result<Vec<u8>> {
+    pub(crate) async fn read_to_end(&mut self) -> Result<Vec<u8>> {
         while self.read_more().await? {}
         Ok(std::mem::take(&mut self.unread))
     }

@@ -136,7 +136,7 @@ async fn play(address: SocketAddr, row: &Row) -> Result<()> {
             ensure!(answer.status == *status && text.contains(what), "{at}: not {status} `{what}` but {text:.1000}");
         }
         if row.closes {
-            let rest = reader.to_the_end().await?;
+            let rest = reader.read_to_end().await?;
             let says_so = rest.windows(4).any(|frame| frame == [0x07, 0, 0, 0]);
             ensure!(says_so == row.goes_away, "said at the end: {:?}", String::from_utf8_lossy(&rest));
         }

@@ -71,7 +71,7 @@ impl Row {
     }
 
     /// It is refused with 400, and kept among the rejected ones for the same reason.
-    pub(crate) fn is_bad(self, code: &'static str, message: &'static str) -> Self {
+    pub(crate) fn bad(self, code: &'static str, message: &'static str) -> Self {
         self.says(400, message).rejects(code, message)
     }
 
@@ -89,12 +89,12 @@ impl Row {
     }
 
     /// As a whole it is refused with 413, and kept among the rejected ones for the same reason.
-    pub(crate) fn is_too_large(self, message: &'static str) -> Self {
+    pub(crate) fn too_large(self, message: &'static str) -> Self {
         self.says(413, message).rejects("too_large", message)
     }
 
     /// It is taken, as an event of this name.
-    pub(crate) fn is_taken(self, name: impl Into<String>) -> Self {
+    pub(crate) fn taken(self, name: impl Into<String>) -> Self {
         self.says(200, "true").keeps(name)
     }
 }

@@ -87,12 +87,10 @@ pub(super) fn rows() -> Vec<Row> {
         )
         .says(415, "content encoding `more than 3 encodings`"),
         row("ten thousand encodings that are none", &["identity"; 10_000].join(","), plain.as_bytes())
-            .is_taken("compressed"),
+            .taken("compressed"),
     ];
     for (name, encoding) in [("gzip", "gzip"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")] {
-        rows.push(
-            row(&format!("a plain body that says it is {name}"), encoding, plain.as_bytes()).is_taken("compressed"),
-        );
+        rows.push(row(&format!("a plain body that says it is {name}"), encoding, plain.as_bytes()).taken("compressed"));
     }
     rows
 }

@@ -50,7 +50,7 @@ pub(super) fn rows() -> Vec<Row> {
         Row::new("a pixel without a key", get("/v1/pixel.gif", ""))
             .says(200, "x-trackway-rejected: write key is missing"),
         Row::new("a key in the query that is encoded", post_as("", "/v1/track?writeKey=%77%6b", "", event("key")))
-            .is_taken("key"),
+            .taken("key"),
         Row::new(
             "a key of 60 kB in the query",
             post_as("", &format!("/v1/track?writeKey={}", "k".repeat(60_000)), "", event("key")),

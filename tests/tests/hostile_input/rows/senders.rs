@@ -28,8 +28,8 @@ fn keys() -> Vec<Row> {
         with("a key with a blank behind it", &basic("wk :")).says(401, unknown),
         with("a key in capitals", &basic("WK:")).says(401, unknown),
         with("a bearer's token", "authorization: Bearer wk\r\n").says(401, missing),
-        with("two keys: the first counts", &format!("{}{}", basic("wk:"), basic("nobody:"))).is_taken("key"),
-        with("the key of another project", &basic("wk-blog:")).is_taken("key"),
+        with("two keys: the first counts", &format!("{}{}", basic("wk:"), basic("nobody:"))).taken("key"),
+        with("the key of another project", &basic("wk-blog:")).taken("key"),
         Row::new(
             "a key in the body that is an object",
             post_as("", "/v1/track", "", event_with("key", r#""writeKey":{"$ne":null}"#)),
@@ -68,7 +68,7 @@ fn origins() -> Vec<Row> {
         pages("a page of no origin", "origin: null\r\n").says(403, refused),
         pages("two origins", "origin: https://shop.example https://evil.example\r\n").says(403, refused),
         pages("an origin of letters above ASCII", "origin: https://sh\u{f6}p.example\r\n").says(403, refused),
-        pages("the page itself", "origin: https://shop.example\r\n").is_taken("origin"),
+        pages("the page itself", "origin: https://shop.example\r\n").taken("origin"),
         Row::new(
             "a browser with the key of servers",
             post_as(&basic("wk-servers:"), "/v1/track", "origin: https://x\r\n", event("x")),
@@ -78,7 +78,7 @@ fn origins() -> Vec<Row> {
             "an origin of 10 kB",
             post("/v1/track", &format!("origin: https://{}\r\n", "x".repeat(10_000)), event("origin")),
         )
-        .is_taken("origin"),
+        .taken("origin"),
         Row::new(
             "a preflight for 50 kB of headers",
             preflight(&format!("access-control-request-headers: {}\r\n", "x-a,".repeat(12_500))),
@@ -96,7 +96,7 @@ fn origins() -> Vec<Row> {
 }
 
 fn claims() -> Vec<Row> {
-    let with = |name: &str, headers: &str| Row::new(name, post("/v1/track", headers, event("claim"))).is_taken("claim");
+    let with = |name: &str, headers: &str| Row::new(name, post("/v1/track", headers, event("claim"))).taken("claim");
     let hops = (0..1000).map(|n| format!("10.0.{}.{}", n / 250, n % 250)).collect::<Vec<_>>().join(", ");
     vec![
         with("an address that is forged", "x-forwarded-for: 127.0.0.1, 8.8.8.8\r\n"),
@@ -151,23 +151,23 @@ fn claims() -> Vec<Row> {
 fn replays() -> Vec<Row> {
     let with = |name: &str, headers: &str| Row::new(name, post("/v1/track", headers, event("replay")));
     vec![
-        with("a replay of 10 kB is none", &format!("x-trackway-replay: {}\r\n", "x".repeat(10_000))).is_taken("replay"),
+        with("a replay of 10 kB is none", &format!("x-trackway-replay: {}\r\n", "x".repeat(10_000))).taken("replay"),
         with("a replay with the key of nobody", "x-trackway-replay: 0.1\r\nx-trackway-project-key: nobody\r\n")
             .says(401, "write key is not known"),
         with(
             "a replay from before all trackers",
             "x-trackway-replay: 0.1\r\nx-trackway-received: -9223372036854775808\r\n",
         )
-        .is_taken("replay"),
+        .taken("replay"),
         with("a replay from the future", "x-trackway-replay: 0.1\r\nx-trackway-received: 9223372036854775807\r\n")
-            .is_taken("replay"),
+            .taken("replay"),
         with("a replay of nothing", "x-trackway-replay: 0.1\r\nx-trackway-only: ,-1,x,99999999999999999999\r\n")
             .says(200, "true"),
         with(
             "a replay for a visitor of 1 kB",
             &format!("x-trackway-replay: 0.1\r\nx-trackway-visitor: {}\r\n", "x".repeat(1000)),
         )
-        .is_taken("replay"),
+        .taken("replay"),
         Row::new("a replay of 40 000 places in a batch of 10 000", {
             let items = vec![r#"{"type":"track","event":"replay","anonymousId":"a"}"#; 10_000].join(",");
             let only = vec!["10000"; 15_000].join(",");

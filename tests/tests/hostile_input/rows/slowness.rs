@@ -53,7 +53,7 @@ pub(super) fn rows() -> Vec<Row> {
         .says(100, "Continue")
         .says(408, slow_body)
         .closes(),
-        Row::new("a request and then silence", post("/v1/track", "", event("idle"))).is_taken("idle").closes(),
+        Row::new("a request and then silence", post("/v1/track", "", event("idle"))).taken("idle").closes(),
         half_closed("whoever leaves before a request", Vec::new()),
         half_closed("whoever leaves in a header", head("x: ")),
         half_closed("whoever leaves in a body", [body_head("content-length: 100\r\n"), b"{".to_vec()].concat())
@@ -63,7 +63,7 @@ pub(super) fn rows() -> Vec<Row> {
             [body_head("transfer-encoding: chunked\r\n"), b"10\r\n{".to_vec()].concat(),
         )
         .says(400, "body ended before its end"),
-        half_closed("whoever leaves after a request is counted", post("/v1/track", "", event("left"))).is_taken("left"),
+        half_closed("whoever leaves after a request is counted", post("/v1/track", "", event("left"))).taken("left"),
         Row::of("whoever asks for ever and never listens", Sent::Flood(get("/health", "").repeat(100))),
         Row::of(
             "whoever asks HTTP/2 for ever and never listens",

@@ -49,7 +49,7 @@ fn snowplow() -> Vec<Row> {
             .keeps("page"),
         tp2("properties in both forms", &event(r#""ue_px":"!!!","ue_pr":"{}""#)).says(200, "").keeps("page"),
         tp2("an unstructured event of nothing", r#"[{"e":"ue","p":"web","duid":"d","ue_px":"AAAA"}]"#)
-            .is_bad("malformed", "`ue_pr` or `ue_px` is not a self-describing event"),
+            .bad("malformed", "`ue_pr` or `ue_px` is not a self-describing event"),
         pixel("a pixel of garbage", "e=ue&duid=d&ue_px=%ff%fe%00").says(200, "GIF").rejects("malformed", ""),
         pixel(
             "a pixel of 9000 parameters",
@@ -147,7 +147,7 @@ fn google() -> Vec<Row> {
     };
     vec![
         mp("events that are text", r#"{"client_id":"1.2","events":"x"}"#.into())
-            .is_bad("malformed", "`events` is not a list of events"),
+            .bad("malformed", "`events` is not a list of events"),
         mp(
             "properties that 10 000 events would share",
             format!(
@@ -155,7 +155,7 @@ fn google() -> Vec<Row> {
                 listed(10_000, |_| r#"{"name":"shared"}"#.into())
             ),
         )
-        .is_too_large("what the events share, times their number, is"),
+        .too_large("what the events share, times their number, is"),
         mp(
             "parameters, 1000 deep",
             format!(r#"{{"client_id":"1.2","events":[{{"name":"deep","params":{}}}]}}"#, deep(1000)),
@@ -163,9 +163,9 @@ fn google() -> Vec<Row> {
         .says(204, "")
         .rejects("too_large", "nesting"),
         web("a query that 10 000 lines would share", &format!("ep.x={shared}"), &"en=shared\r\n".repeat(10_000))
-            .is_too_large("what the events share, times their number, is 600 240 000 bytes"),
+            .too_large("what the events share, times their number, is 600 240 000 bytes"),
         web("20 000 lines", "", &"en=lines\r\n".repeat(20_000))
-            .is_too_large("body is 10 001 lines at least, limit is 10 000"),
+            .too_large("body is 10 001 lines at least, limit is 10 000"),
         web("lines of percent signs", "", "en=percent&ep.%=%&epn.x=%zz\r\n").says(204, "").keeps("percent"),
         ua("20 000 lines", "/batch", &"v=1&tid=wk&cid=1&t=pageview\n".repeat(20_000))
             .says(200, "x-trackway-rejected: body is 10 001 lines at least, limit is 10 000"),
@@ -243,7 +243,7 @@ fn others() -> Vec<Row> {
             "/api/event",
             format!(r#"{{"n":"domains","u":"http://x","d":"{domains}"}}"#),
         )
-        .is_too_large("domain is 1 000 names, limit is 10"),
+        .too_large("domain is 1 000 names, limit is 10"),
         to("Plausible: a list", "/api/event", "[]".into()).says(400, "").rejects("malformed", ""),
         to("Umami: a type of nobody", "/api/send", r#"{"type":"evil","payload":{"website":"wk"}}"#.into())
             .says(400, "")
