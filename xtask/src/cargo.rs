@@ -23,6 +23,7 @@ pub fn check() -> Result<()> {
 pub fn test() -> Result<()> {
     need_compilers()?;
     setup::run(true)?;
+    setup::live::all()?;
     lints()?;
     // All of them, also after one has failed. The tests in tests/ run the real program, which cargo builds with the others,
     // before any test runs, because crates/trackway has tests that need it too.

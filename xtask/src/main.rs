@@ -12,7 +12,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask COMMAND
 
-  setup                 fetch what cargo cannot: ClickHouse's library, Kafka's jars (into .trackway/)
+  setup                 fetch what cargo cannot: ClickHouse's library, Kafka's jars, trackers from npm and PyPI (into
+                        .trackway/), and Chromium (Debian's package, as root)
     --no-kafka            only ClickHouse's library
   demo                  start Trackway, send it the sample, print what it found, keep serving
     --exit                stop afterwards; exit code 1 if an answer is not the known one
@@ -24,6 +25,7 @@ cargo xtask COMMAND
     --twice               send everything twice, with the same message ids: nothing may change
   check                 formatting, lints, and all tests that need no services
   test                  setup, formatting, lints, all tests
+  tracker               make trackers/web/t.min.js, which the gateway serves, out of t.js
   bench [NAME …] [-- ARGS]  build and run benches; without a name, all
   fuzz [TARGET …]       look for bytes that break a law of the protocols or records; without a target, all
     --minutes N           for so long each (1)
@@ -33,11 +35,12 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
-        ["setup"] => setup::run(true),
+        ["setup"] => setup::run(true).and_then(|()| setup::live::all()),
         ["setup", "--no-kafka"] => setup::run(false),
         ["demo", options @ ..] => demo::Options::parse(options).and_then(|options| demo::run(&options)),
         ["check"] => cargo::check(),
         ["test"] => cargo::test(),
+        ["tracker"] => setup::live::tracker(),
         ["bench", names @ ..] => cargo::bench(names),
         ["fuzz", args @ ..] => fuzz::run(args),
         ["help" | "--help" | "-h"] => {

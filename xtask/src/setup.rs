@@ -1,7 +1,10 @@
-//! `setup`: fetches what cargo cannot. Everything goes below `.trackway/`, nothing is installed on the machine.
+//! `setup`: fetches what cargo cannot. Everything goes below `.trackway/`; the only thing installed on the machine is the
+//! live tests' browser, see [`live`].
 //!
 //! A file counts as there only once its stamp is, which is written last; so a download that broke off is begun again and
 //! never taken for whole.
+
+pub mod live;
 
 use std::fs;
 use std::path::Path;

@@ -34,11 +34,15 @@ pub(crate) fn preflight(asked: &HeaderMap) -> Reply {
     reply
 }
 
-/// Lets the page at `origin` read the answer. Without an origin nobody asked.
+/// Lets the page at `origin` read the answer. Without an origin nobody asked; and some answers are for everybody
+/// ([`crate::script`]).
 pub(crate) fn allow(reply: &mut Reply, origin: Option<HeaderValue>) {
     let Some(origin) = origin else { return };
     let failed = !reply.status().is_success();
     let headers = reply.headers_mut();
+    if headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        return;
+    }
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));

@@ -26,6 +26,7 @@ mod rejected;
 mod replay;
 mod reply;
 mod routes;
+mod script;
 mod secret;
 mod server;
 

@@ -23,7 +23,7 @@ use crate::privacy::{self, Sender};
 use crate::replay::Replay;
 use crate::reply::{self, Refusal, Reply};
 use crate::secret::{self, Secrets};
-use crate::{Clock, Limits, cookie, cors};
+use crate::{Clock, Limits, cookie, cors, script};
 
 /// What every request needs.
 pub(crate) struct Gateway {
@@ -51,9 +51,10 @@ const SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
 pub(crate) async fn answer(gateway: &Gateway, peer: IpAddr, request: Request<Incoming>) -> Reply {
     let started = meters::now();
     let (head, body) = request.into_parts();
-    let (read, mut reply) = match head.uri.path() {
-        "/health" if head.method == Method::GET => (None, reply::healthy()),
-        _ => match Visit::of(gateway, peer, &head) {
+    let (read, mut reply) = match (head.uri.path(), script::answer(&head.method, head.uri.path(), &head.headers)) {
+        ("/health", _) if head.method == Method::GET => (None, reply::healthy()),
+        (_, Some(script)) => (None, script),
+        (_, None) => match Visit::of(gateway, peer, &head) {
             Ok(visit) => {
                 let (read, reply) = visit.take(body).await;
                 (Some(read), reply)
