@@ -94,7 +94,7 @@ impl Appender {
         body: &Bytes,
     ) -> Result<Outcome, Refusal> {
         let mut outcome = Outcome::default();
-        let mut visitors = Visitors::default();
+        let mut visitors = Visitors::of(items.len());
         let mut rejected = Vec::new();
         for (index, item) in items {
             match item {

@@ -18,14 +18,20 @@ pub(crate) struct Group {
 }
 
 /// Groups, as they grow.
-#[derive(Default)]
 pub(crate) struct Visitors {
     groups: Vec<Group>,
+    /// Events there will be at most.
+    events_max: usize,
     /// Place of each key in `groups`; filled from the second visitor on, since most requests have only one.
     places: HashMap<PersonKey, usize>,
 }
 
 impl Visitors {
+    /// Nobody yet, of at most so many events.
+    pub(crate) fn of(events_max: usize) -> Self {
+        Self { groups: Vec::new(), events_max, places: HashMap::new() }
+    }
+
     /// Adds one event of `project`.
     pub(crate) fn add(&mut self, project: &ProjectId, event: Event, anonymised: bool) {
         if let Some(last) = self.groups.last_mut()
@@ -47,11 +53,15 @@ impl Visitors {
                 self.groups[place].anonymised |= anonymised;
             }
             None => {
+                // Most requests are one visitor's, so the first has room for all: events are large, and moving them as the
+                // list grows costs more.
+                let mut events = Vec::with_capacity(if self.groups.is_empty() { self.events_max } else { 1 });
                 if !self.groups.is_empty() {
                     self.places.insert(key, self.groups.len());
                 }
                 let visitor = event.visitor.clone();
-                self.groups.push(Group { key, visitor, events: vec![event], anonymised });
+                events.push(event);
+                self.groups.push(Group { key, visitor, events, anonymised });
             }
         }
     }

@@ -11,7 +11,7 @@ use hyper::header::{HeaderName, HeaderValue, ORIGIN, SET_COOKIE, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
 use trackway_domain::time::ReceivedAt;
-use trackway_wire::protocol::{self, Answer, Head, Protocol, Tally, Verdict};
+use trackway_wire::protocol::{self, Answer, Claimants, Head, Protocol, Tally, Verdict};
 use trackway_wire::{Item, Rejection, Understood};
 
 use crate::address::{self, AddressRanges};
@@ -77,8 +77,9 @@ struct Visit<'a> {
     gateway: &'a Gateway,
     head: &'a Parts,
     method: protocol::Method,
-    /// The first protocol that claims it, and whether no other does.
-    first: (&'static dyn Protocol, bool),
+    claimants: Claimants,
+    /// The first of them.
+    first: &'static dyn Protocol,
     ip: IpAddr,
     now: ReceivedAt,
     replay: Option<Replay<'a>>,
@@ -114,17 +115,15 @@ impl<'a> Visit<'a> {
     /// A request that some protocol claims.
     fn of(gateway: &'a Gateway, peer: IpAddr, head: &'a Parts) -> Result<Self, Refusal> {
         let claims = |method| {
-            with_request(head, method, &OnceLock::new(), &[], 0, |request| {
-                let mut claimants = protocol::claimants(&request.head);
-                claimants.next().map(|first| (first, claimants.next().is_none()))
-            })
+            let claimants = with_request(head, method, &OnceLock::new(), &[], 0, |it| Claimants::of(&it.head));
+            Some((claimants, claimants.first()?))
         };
         let method = match head.method {
             Method::GET => Some(protocol::Method::Get),
             Method::POST => Some(protocol::Method::Post),
             _ => None,
         };
-        let Some((method, first)) = method.and_then(|method| Some((method, claims(method)?))) else {
+        let Some((method, (claimants, first))) = method.and_then(|method| Some((method, claims(method)?))) else {
             let (get, post) = (claims(protocol::Method::Get).is_some(), claims(protocol::Method::Post).is_some());
             return Err(match (get, post) {
                 (true, true) => Refusal::Method { allow: "GET, POST, OPTIONS" },
@@ -135,7 +134,8 @@ impl<'a> Visit<'a> {
         };
         let ip = address::client(peer, &head.headers, &gateway.trusted_proxies);
         let replay = Replay::of(&head.headers);
-        Ok(Self { gateway, head, method, first, ip, now: (gateway.clock)(), replay, fresh_id: OnceLock::new() })
+        let (now, fresh_id) = ((gateway.clock)(), OnceLock::new());
+        Ok(Self { gateway, head, method, claimants, first, ip, now, replay, fresh_id })
     }
 
     fn with_head<T>(&self, then: impl FnOnce(&Head<'_>) -> T) -> T {
@@ -148,7 +148,7 @@ impl<'a> Visit<'a> {
     }
 
     async fn take(self, body: Incoming) -> (Read, Reply) {
-        let mut read = Read { protocol: self.first.0, body: Bytes::new(), project: None, cookie: None };
+        let mut read = Read { protocol: self.first, body: Bytes::new(), project: None, cookie: None };
         let taken = self.taken(body, &mut read).await;
         let answer = |verdict: &Verdict<'_>| match self.replay {
             // Its program reads one kind of answer, whatever the protocol.
@@ -170,7 +170,7 @@ impl<'a> Visit<'a> {
         let gateway = self.gateway;
         let admissions = gateway.admissions.read().expect("not poisoned").clone();
         let admit = |key: Option<&str>| admissions.admit(key, &self.head.headers, self.now);
-        let (first, alone) = self.first;
+        let (first, alone) = (self.first, self.claimants.is_one());
         // A question for settings has its answer whatever the key may send.
         if alone
             && self.method == protocol::Method::Get
@@ -233,10 +233,7 @@ impl<'a> Visit<'a> {
     }
 
     fn find(&self, request: &protocol::Request<'_>) -> (&'static dyn Protocol, Option<String>, Found) {
-        let protocol = match self.first {
-            (first, true) => first,
-            (_, false) => protocol::of(request).expect("it was claimed"),
-        };
+        let protocol = self.claimants.recognise(request).expect("it was claimed");
         if let Some(answer) = protocol.aside(request) {
             return (protocol, None, Found::Aside(answer));
         }

@@ -176,7 +176,8 @@ impl Bound {
                 () = shutdown.cancelled() => break,
                 Some(ended) = connections.join_next() => report(ended),
                 (stream, peer, place) = accept(&listener, &places) => {
-                    let connection = connection(stream, peer.ip(), place, gateway.clone(), shutdown.clone());
+                    // A token has a lock that waiting for it takes; of one for all, all would wait for each other.
+                    let connection = connection(stream, peer.ip(), place, gateway.clone(), shutdown.child_token());
                     connections.spawn(connection);
                 }
             }

@@ -33,22 +33,58 @@ pub static ALL: &[&dyn Protocol] = &[
     &crate::jitsu::Jitsu,
 ];
 
-/// The protocols that may have a request with this head, in their order.
-pub fn claimants<'h, 'a>(head: &'h Head<'a>) -> impl Iterator<Item = &'static dyn Protocol> + use<'h, 'a> {
-    ALL.iter().copied().filter(|protocol| protocol.claims(head))
+/// The protocols that may have a request, as far as its head tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claimants {
+    /// A bit for each, by its place in [`ALL`].
+    places: u64,
 }
 
-/// The protocol of a request: the first claimant that recognises it, else the last.
-#[must_use]
-pub fn of(request: &Request<'_>) -> Option<&'static dyn Protocol> {
-    let mut claimants = claimants(&request.head).peekable();
-    loop {
-        let protocol = claimants.next()?;
-        // A claimant that stands alone is not asked: most paths have one.
-        if claimants.peek().is_none() || protocol.recognises(request) {
-            return Some(protocol);
+impl Claimants {
+    /// Asks every protocol.
+    #[must_use]
+    pub fn of(head: &Head<'_>) -> Self {
+        assert!(ALL.len() <= 64, "a bit for each");
+        let bit = |(place, protocol): (usize, &&dyn Protocol)| u64::from(protocol.claims(head)) << place;
+        Self { places: ALL.iter().enumerate().map(bit).sum() }
+    }
+
+    /// All of them, in their order.
+    pub fn iter(self) -> impl Iterator<Item = &'static dyn Protocol> {
+        ALL.iter().enumerate().filter(move |(place, _)| self.places >> place & 1 == 1).map(|(_, protocol)| *protocol)
+    }
+
+    /// The first of them.
+    #[must_use]
+    pub fn first(self) -> Option<&'static dyn Protocol> {
+        ALL.get(self.places.trailing_zeros() as usize).copied()
+    }
+
+    /// Whether there is one, and no other.
+    #[must_use]
+    pub fn is_one(self) -> bool {
+        self.places.is_power_of_two()
+    }
+
+    /// The protocol of a request that these claim: the first that recognises it, else the last.
+    #[must_use]
+    pub fn recognise(mut self, request: &Request<'_>) -> Option<&'static dyn Protocol> {
+        loop {
+            let protocol = self.first()?;
+            // A claimant that stands alone is not asked: most paths have one.
+            if self.is_one() || protocol.recognises(request) {
+                return Some(protocol);
+            }
+            // Takes the lowest bit away.
+            self.places &= self.places - 1;
         }
     }
+}
+
+/// The protocol of a request.
+#[must_use]
+pub fn of(request: &Request<'_>) -> Option<&'static dyn Protocol> {
+    Claimants::of(&request.head).recognise(request)
 }
 
 /// Methods that carry events.

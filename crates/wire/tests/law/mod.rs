@@ -77,7 +77,7 @@ impl<'a> Given<'a> {
 pub fn request(bytes: &[u8]) -> Option<usize> {
     let given = Given::of(bytes)?;
     given.with(|request| {
-        let claimants: Vec<_> = protocol::claimants(&request.head).collect();
+        let claimants: Vec<_> = protocol::Claimants::of(&request.head).iter().collect();
         assert_eq!(protocol::of(request).is_some(), !claimants.is_empty());
         let events = claimants.iter().map(|protocol| obeys(*protocol, request, &given)).sum();
         (!claimants.is_empty()).then_some(events)
