@@ -1,7 +1,7 @@
 //! Whose address a request has, and what is kept of it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use hyper::HeaderMap;
@@ -134,14 +134,38 @@ pub(crate) fn parse(text: &str) -> Option<IpAddr> {
 pub(crate) fn kept(address: IpAddr, policy: IpPolicy) -> String {
     match (policy, address) {
         (IpPolicy::Drop, _) => String::new(),
-        (IpPolicy::Keep, address) => address.to_string(),
-        (IpPolicy::Truncate, IpAddr::V4(v4)) => Ipv4Addr::from_bits(v4.to_bits() & 0xFFFF_FF00).to_string(),
+        (IpPolicy::Keep, IpAddr::V4(v4)) => dotted(v4.octets()),
+        (IpPolicy::Keep, IpAddr::V6(v6)) => v6.to_string(),
+        (IpPolicy::Truncate, IpAddr::V4(v4)) => {
+            let [a, b, c, _] = v4.octets();
+            dotted([a, b, c, 0])
+        }
         (IpPolicy::Truncate, IpAddr::V6(v6)) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 80)).to_string(),
     }
 }
 
+/// As `Display` has it, without its 1,400 instructions: each request has one.
+fn dotted(octets: [u8; 4]) -> String {
+    let mut text = String::with_capacity(15);
+    for (at, octet) in octets.into_iter().enumerate() {
+        if at > 0 {
+            text.push('.');
+        }
+        if octet >= 100 {
+            text.push(char::from(b'0' + octet / 100));
+        }
+        if octet >= 10 {
+            text.push(char::from(b'0' + octet / 10 % 10));
+        }
+        text.push(char::from(b'0' + octet % 10));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn ranges(texts: &[&str]) -> AddressRanges {
@@ -192,6 +216,14 @@ mod tests {
         check("10.0.0.1", &["6.6.6.6", "198.51.100.1:4711", "10.0.0.2"], "198.51.100.1");
         check("::ffff:10.0.0.1", &["[2001:db8::1]:80"], "2001:db8::1");
         check("10.0.0.1", &["198.51.100.1, nonsense"], "10.0.0.1");
+    }
+
+    #[test]
+    fn octets_are_written_as_they_are_read() {
+        for octet in 0..=255 {
+            let address = Ipv4Addr::new(octet, 255 - octet, 0, octet);
+            assert_eq!(dotted(address.octets()), address.to_string());
+        }
     }
 
     #[test]
