@@ -320,9 +320,11 @@ pub async fn assert_tables(installation: &Installation, project: &str) -> Result
     let wrong: Vec<_> = days.iter().filter(|row| !must.contains(row)).take(10).collect();
     assert!(
         wrong.is_empty() && days.len() == must.len(),
-        "{} days for {}, wrong are {wrong:?}",
+        "{} days for {}, {} and {} events, wrong are {wrong:?}",
         days.len(),
-        must.len()
+        must.len(),
+        days.iter().map(|row| row[2].parse::<u64>().unwrap_or(0)).sum::<u64>(),
+        must.iter().map(|row| row[2].parse::<u64>().unwrap_or(0)).sum::<u64>(),
     );
 
     // Each version of a session or stay was put in once, or put in and taken back.
