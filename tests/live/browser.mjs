@@ -64,9 +64,17 @@ export async function tabs() {
     },
     async close() {
       const ended = once(chromium, "exit");
-      chromium.kill();
+      await ask("Browser.close");
       await ended;
-      rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+      // Its helpers end after it, and may still write for a moment.
+      const removed = () => {
+        try {
+          return rmSync(profile, { recursive: true, force: true }) ?? true;
+        } catch {
+          return false;
+        }
+      };
+      await eventually(`${profile} to be removed`, removed);
     },
   };
 }

@@ -357,6 +357,12 @@ impl Installation {
         self.http.get(&format!("http://127.0.0.1:{}{path_and_query}", self.gateways[0])).await
     }
 
+    /// Where the first gateway listens, as trackers are told.
+    #[must_use]
+    pub fn gateway_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.gateways[0])
+    }
+
     /// Runs `trackway replay` of the sample into a project, over all gateways, in the background.
     ///
     /// # Errors
