@@ -159,7 +159,8 @@ async fn each_is_shown_what_it_asked_for() {
             let mut shown = [name(&next(&mut tail).await), name(&next(&mut tail).await)];
             // Partitions know no order among each other.
             let mut expected = expected.map(str::to_owned);
-            (shown.sort(), expected.sort());
+            shown.sort();
+            expected.sort();
             assert_eq!(shown, expected);
         }
     })
