@@ -29,6 +29,7 @@ mod routes;
 mod script;
 mod secret;
 mod server;
+mod shares;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,7 +1,6 @@
 //! Request -> protocol -> project -> log -> answer. Which protocols there are, and what they are particular about, stands in
 //! `wire`: nothing here knows one by name.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -23,6 +22,7 @@ use crate::privacy::{self, Sender};
 use crate::replay::Replay;
 use crate::reply::{self, Refusal, Reply};
 use crate::secret::{self, Secrets};
+use crate::shares::shares;
 use crate::{Clock, Limits, cookie, cors, script};
 
 /// What every request needs.
@@ -107,8 +107,7 @@ enum Taken {
 /// What a body was found to be.
 enum Found {
     Aside(Answer),
-    Understood(Understood),
-    NotUnderstood(Rejection),
+    Parsed(Result<Understood, Rejection>),
 }
 
 impl<'a> Visit<'a> {
@@ -191,17 +190,20 @@ impl<'a> Visit<'a> {
             protocol::Method::Post => body::read(body, &self.head.headers, &gateway.limits, &mut lease).await?,
         };
         read.body = body.clone();
-        let (protocol, head_key, found) = self.with_request(&body, |request| self.find(request));
+        let (protocol, found) = self.with_request(&body, |request| self.find(request));
         read.protocol = protocol;
+        let parsed = match found {
+            Found::Aside(answer) => return Ok(Taken::Aside(answer)),
+            Found::Parsed(parsed) => parsed,
+        };
         if admission.is_none()
-            && let Some(key) = head_key
+            && let Some(key) = self.with_head(|head| protocol.write_key(head))
         {
             admission = Some(admit(Some(&key))?);
         }
-        let mut understood = match found {
-            Found::Aside(answer) => return Ok(Taken::Aside(answer)),
-            Found::Understood(understood) => understood,
-            Found::NotUnderstood(reason) => {
+        let mut understood = match parsed {
+            Ok(understood) => understood,
+            Err(reason) => {
                 return Err(self.reject(protocol, admission.as_ref(), reason, body, sent_bytes).await);
             }
         };
@@ -232,16 +234,13 @@ impl<'a> Visit<'a> {
         Ok(Taken::Tally(tally))
     }
 
-    fn find(&self, request: &protocol::Request<'_>) -> (&'static dyn Protocol, Option<String>, Found) {
+    fn find(&self, request: &protocol::Request<'_>) -> (&'static dyn Protocol, Found) {
         let protocol = self.claimants.recognise(request).expect("it was claimed");
-        if let Some(answer) = protocol.aside(request) {
-            return (protocol, None, Found::Aside(answer));
-        }
-        let found = match protocol.parse(request) {
-            Ok(understood) => Found::Understood(understood),
-            Err(reason) => Found::NotUnderstood(reason),
+        let found = match protocol.aside(request) {
+            Some(answer) => Found::Aside(answer),
+            None => Found::Parsed(protocol.parse(request)),
         };
-        (protocol, protocol.write_key(&request.head), found)
+        (protocol, found)
     }
 
     /// Keeps a body that was not understood, if it is known whose it is.
@@ -402,63 +401,4 @@ fn with_request<T>(
         fresh_id: &|| fresh_id.get_or_init(secret::fresh_id),
     };
     then(&protocol::Request { head, body, items_max })
-}
-
-/// A request's items by who admits them.
-struct Shares {
-    /// Items with their places, by admission.
-    admitted: Vec<(Admission, Vec<(usize, Item)>)>,
-    /// Items whose write keys let into nothing.
-    refused: Vec<(usize, Rejection)>,
-}
-
-/// Nearly all requests have one key for all their items. Some protocols have one an item: each then goes where its own key
-/// lets it, and one with a wrong key spoils no other.
-fn shares(
-    admission: Result<Admission, Refusal>,
-    own_keys: Vec<(usize, String)>,
-    items: Vec<Item>,
-    admit: impl Fn(Option<&str>) -> Result<Admission, Refusal>,
-) -> Result<Shares, Refusal> {
-    let items = items.into_iter().enumerate();
-    if own_keys.is_empty() {
-        return Ok(Shares { admitted: vec![(admission?, items.collect())], refused: Vec::new() });
-    }
-    // The request's own share stands first.
-    let mut keys = vec![admission];
-    // Each item may name another.
-    let mut places: HashMap<Option<String>, usize> = HashMap::from([(None, 0)]);
-    let mut shares: Vec<Vec<(usize, Item)>> = vec![Vec::new()];
-    let mut own_keys = own_keys.into_iter().peekable();
-    for (index, item) in items {
-        let key = own_keys.next_if(|(place, _)| *place == index).map(|(_, key)| key);
-        let share = match places.get(&key) {
-            Some(&share) => share,
-            None => {
-                keys.push(admit(key.as_deref()));
-                shares.push(Vec::new());
-                places.insert(key, keys.len() - 1);
-                keys.len() - 1
-            }
-        };
-        shares[share].push((index, item));
-    }
-    let (mut admitted, mut refused, mut last) = (Vec::new(), Vec::new(), None);
-    for (admission, items) in keys.into_iter().zip(shares) {
-        match admission {
-            Ok(admission) => admitted.push((admission, items)),
-            // What may be taken later is asked for again, with all that came with it.
-            Err(refusal) if refusal.is_temporary() && !items.is_empty() => return Err(refusal),
-            Err(refusal) => {
-                let message = refusal.to_string();
-                let reason = |(index, _)| (index, Rejection::Key { message: message.clone() });
-                refused.extend(items.into_iter().map(reason));
-                last = Some(refusal);
-            }
-        }
-    }
-    match last {
-        Some(refusal) if admitted.is_empty() => Err(refusal),
-        _ => Ok(Shares { admitted, refused }),
-    }
 }

@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use crate::draft::within;
 use crate::json::{self, Members};
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, json_text};
-use crate::{Item, Rejection, Understood, client_time, json_items, json_marks};
+use crate::{Item, Rejection, Understood, client_time, json_items, mended};
 
 /// Amplitude's trackers.
 pub struct Amplitude;
@@ -44,14 +44,7 @@ impl Protocol for Amplitude {
     }
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
-        let text = json::body_text(request.body);
-        match parse(&text, request.items_max) {
-            Err(Rejection::Malformed { what, expected }) => match json_marks::without_nan(&text) {
-                Some(mended) => parse(&mended, request.items_max),
-                None => Err(Rejection::Malformed { what, expected }),
-            },
-            other => other,
-        }
+        mended::parse(&json::body_text(request.body), |text| parse(text, request.items_max))
     }
 
     fn answer(&self, _: &Request<'_>, verdict: &Verdict<'_>) -> Answer {

@@ -94,15 +94,15 @@ impl Draft {
         };
         within(|| format!("name of event {}", shown(&name)), name.len(), "bytes", EVENT_NAME_BYTES_MAX)?;
         within(|| format!("event {}", shown(&name)), bytes, "bytes", EVENT_BYTES_MAX)?;
-        let user_id = id("user id", self.user)?;
-        let device = id("visitor id", self.device)?;
+        let user_id = own_id("user id", self.user)?;
+        let device = own_id("visitor id", self.device)?;
         let other_id = match self.kind {
             EventKind::Alias => {
-                let other = id("other id", self.other)?;
+                let other = own_id("other id", self.other)?;
                 Some(other.ok_or(Rejection::Missing { field: "alias", hint: "Name the other id" })?)
             }
             EventKind::Group => {
-                let other = id("group id", self.other)?;
+                let other = own_id("group id", self.other)?;
                 Some(other.ok_or(Rejection::Missing { field: "group", hint: "Name the group" })?)
             }
             EventKind::Track | EventKind::Page | EventKind::Screen | EventKind::Identify => None,
@@ -120,7 +120,7 @@ impl Draft {
         };
         Ok(Some(ReceivedEvent {
             kind: self.kind,
-            id: id("event id", self.id)?,
+            id: own_id("event id", self.id)?,
             visitor,
             user_id,
             other_id,
@@ -136,11 +136,17 @@ impl Draft {
     }
 }
 
+fn own_id(what: &'static str, value: Option<String>) -> Result<Option<String>, Rejection> {
+    id(|| what.to_owned(), value.map(Cow::Owned))
+}
+
 /// An id that stands for somebody; a placeholder is no id.
-fn id(what: &'static str, value: Option<String>) -> Result<Option<String>, Rejection> {
+///
+/// - `what`: its name in a message.
+pub(crate) fn id(what: impl FnOnce() -> String, value: Option<Cow<'_, str>>) -> Result<Option<String>, Rejection> {
     let Some(id) = value.filter(|id| !is_refused(id)) else { return Ok(None) };
-    within(|| what.to_owned(), id.len(), "bytes", ID_BYTES_MAX)?;
-    Ok(Some(id))
+    within(what, id.len(), "bytes", ID_BYTES_MAX)?;
+    Ok(Some(id.into_owned()))
 }
 
 /// An object's text, if it is within the limits of properties; half an emoji is mended.

@@ -16,7 +16,7 @@ use trackway_domain::event::{Campaign, Consent, Context, EventKind};
 use crate::draft::{Draft, Nobody};
 use crate::json::{self, Members, ObjectText, body_text, not_json};
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, json_text};
-use crate::{Item, Rejection, Understood, google, json_marks};
+use crate::{Item, Rejection, Understood, google, mended};
 
 /// GA4's Measurement Protocol.
 pub struct Ga4Mp;
@@ -40,14 +40,7 @@ impl Protocol for Ga4Mp {
     }
 
     fn parse(&self, request: &Request<'_>) -> Result<Understood, Rejection> {
-        let text = body_text(request.body);
-        match parse_text(&text, request.items_max) {
-            Err(Rejection::Malformed { what, expected }) => match json_marks::without_nan(&text) {
-                Some(mended) => parse_text(&mended, request.items_max),
-                None => Err(Rejection::Malformed { what, expected }),
-            },
-            other => other,
-        }
+        mended::parse(&body_text(request.body), |text| parse_text(text, request.items_max))
     }
 
     fn answer(&self, _: &Request<'_>, verdict: &Verdict<'_>) -> Answer {

@@ -28,7 +28,7 @@ use self::event::Place;
 use self::fields::{ContextFields, Fields};
 use crate::draft::within;
 use crate::protocol::{Answer, Head, Method, Protocol, Request, Verdict, plain_answer};
-use crate::{Grouped, Item, Rejection, Understood, base64_loose, client_time, json, json_items, json_marks, pixel};
+use crate::{Grouped, Item, Rejection, Understood, base64_loose, client_time, json, json_items, mended, pixel};
 
 /// Segment's trackers.
 pub struct Segment;
@@ -117,13 +117,7 @@ impl Call {
 pub fn parse(call: Call, body: &[u8], events_max: usize) -> Result<Understood, Rejection> {
     // A broken character is not worth a batch.
     let text = json::body_text(body);
-    match parse_text(call, &text, events_max) {
-        Err(Rejection::Malformed { what, expected }) => match json_marks::without_nan(&text) {
-            Some(repaired) => parse_text(call, &repaired, events_max),
-            None => Err(Rejection::Malformed { what, expected }),
-        },
-        other => other,
-    }
+    mended::parse(&text, |text| parse_text(call, text, events_max))
 }
 
 fn parse_text(call: Call, text: &str, events_max: usize) -> Result<Understood, Rejection> {

@@ -6,18 +6,11 @@ use trackway_domain::event::{Campaign, Consent, Context, EventKind};
 use super::{complete, earned, object_text};
 use crate::draft::{Draft, Nobody, within};
 use crate::json::{self, Members, ObjectText};
-use crate::{Item, Rejection, Understood, client_time, json_items, json_marks, shown};
+use crate::{Item, Rejection, Understood, client_time, json_items, mended, shown};
 
 /// Understands a body: an object with `events`, or one event.
 pub(super) fn parse(body: &[u8], items_max: usize) -> Result<Understood, Rejection> {
-    let text = json::body_text(body);
-    match parse_text(&text, items_max) {
-        Err(Rejection::Malformed { what, expected }) => match json_marks::without_nan(&text) {
-            Some(mended) => parse_text(&mended, items_max),
-            None => Err(Rejection::Malformed { what, expected }),
-        },
-        other => other,
-    }
+    mended::parse(&json::body_text(body), |text| parse_text(text, items_max))
 }
 
 fn parse_text(text: &str, items_max: usize) -> Result<Understood, Rejection> {

@@ -5,12 +5,11 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use trackway_domain::event::{Campaign, Context, EventKind, ReceivedEvent};
 use trackway_domain::id::Visitor;
-use trackway_domain::identity::is_refused;
-use trackway_domain::limits::{EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX, ID_BYTES_MAX};
+use trackway_domain::limits::{EVENT_BYTES_MAX, EVENT_NAME_BYTES_MAX};
 
 use super::consent;
 use super::fields::{ContextFields, Fields, PageProperties, Value};
-use crate::draft::object_within_limits;
+use crate::draft::{self, object_within_limits};
 use crate::json::{self, ObjectText, Rest};
 use crate::{Rejection, client_time, revenue, shown};
 
@@ -123,12 +122,7 @@ fn name_of<'a>(kind: EventKind, fields: &mut Fields<'a>) -> Result<Cow<'a, str>,
 
 /// An id that stands for somebody; a placeholder is no id.
 fn id(field: &'static str, value: Value<'_>) -> Result<Option<String>, Rejection> {
-    let Some(id) = value.and_then(json::text).filter(|id| !is_refused(id)) else { return Ok(None) };
-    if id.len() > ID_BYTES_MAX {
-        let what = format!("`{field}`");
-        return Err(Rejection::TooLarge { what, value: id.len(), unit: "bytes", limit: ID_BYTES_MAX });
-    }
-    Ok(Some(id.into_owned()))
+    draft::id(|| format!("`{field}`"), value.and_then(json::text))
 }
 
 fn needed(field: &'static str, value: Value<'_>, hint: &'static str) -> Result<String, Rejection> {

@@ -8,7 +8,7 @@ use trackway_domain::id::Visitor;
 use trackway_wire::Item;
 use trackway_wire::protocol::{Answer, Tally, Verdict};
 
-use crate::capture::{Entry, entries};
+use crate::capture::{Entry, entries, holds};
 
 /// One event with what the recording knows of it.
 pub(crate) struct Arrival {
@@ -131,19 +131,6 @@ fn wanted(properties: &Value) -> Value {
         members.insert("big".to_owned(), 9_007_199_254_740_993_u64.into());
     }
     wanted
-}
-
-/// Whether `own` says all that `wanted` does.
-pub(crate) fn holds(own: &Value, wanted: &Value) -> bool {
-    match (own, wanted) {
-        (Value::Object(own), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, value)| own.get(name).is_some_and(|own| holds(own, value)))
-        }
-        (Value::Array(own), Value::Array(wanted)) => {
-            own.len() == wanted.len() && own.iter().zip(wanted).all(|(own, wanted)| holds(own, wanted))
-        }
-        _ => own == wanted,
-    }
 }
 
 /// Checks address and title of the page, where the script notes them.

@@ -102,6 +102,19 @@ fn protocol_of(request: &Request<'_>, line: &str) -> &'static dyn Protocol {
     protocol::of(request).unwrap_or_else(|| panic!("no protocol claims {line}"))
 }
 
+/// Whether `own` says all that `wanted` does; scripts and trackers add members.
+pub(crate) fn holds(own: &Value, wanted: &Value) -> bool {
+    match (own, wanted) {
+        (Value::Object(own), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, value)| own.get(name).is_some_and(|own| holds(own, value)))
+        }
+        (Value::Array(own), Value::Array(wanted)) => {
+            own.len() == wanted.len() && own.iter().zip(wanted).all(|(own, wanted)| holds(own, wanted))
+        }
+        _ => own == wanted,
+    }
+}
+
 fn decompressed(sent: Vec<u8>) -> Vec<u8> {
     if !sent.starts_with(&[0x1f, 0x8b]) {
         return sent;

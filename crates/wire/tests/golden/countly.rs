@@ -7,8 +7,8 @@ use trackway_domain::event::EventKind;
 use trackway_domain::id::Visitor;
 use trackway_wire::protocol::{Tally, Verdict};
 
-use crate::capture;
-use crate::story::{self, Action, Arrived, Story, holds, is_time_of, stories};
+use crate::capture::{self, holds};
+use crate::story::{self, Action, Arrived, Story, is_time_of, stories};
 
 const CAPTURE: &str = include_str!("../captures/countly/countly.jsonl");
 

@@ -3,7 +3,8 @@
 use serde_json::Value;
 use trackway_domain::event::EventKind;
 
-use crate::arrivals::{Arrival, check, groups, holds, names, place_is, recorded_body};
+use crate::arrivals::{Arrival, check, groups, names, place_is, recorded_body};
+use crate::capture::holds;
 
 /// The last event of a page was stamped before the script's own note.
 const SLACK_MS: std::ops::RangeInclusive<i64> = -100..=15;

@@ -5,7 +5,8 @@ use trackway_domain::event::EventKind;
 use trackway_domain::id::Visitor;
 use trackway_domain::revenue::Revenue;
 
-use crate::story::{self, Arrived, Story, holds, stories};
+use crate::capture::holds;
+use crate::story::{self, Arrived, Story, stories};
 
 fn all() -> std::collections::BTreeMap<String, Story> {
     stories(include_str!("../captures/matomo/matomo.jsonl"), "matomo", "1")

@@ -5,7 +5,8 @@ use trackway_domain::event::EventKind;
 use trackway_domain::id::Visitor;
 use trackway_domain::revenue::Revenue;
 
-use crate::arrivals::{Arrival, check, groups, holds, json, names, place_is, recorded_body};
+use crate::arrivals::{Arrival, check, groups, json, names, place_is, recorded_body};
+use crate::capture::holds;
 
 /// The tracker sends no times: an event happened when it came. Automatic page views are before the script's own note.
 const SLACK_MS: std::ops::RangeInclusive<i64> = -400..=80;

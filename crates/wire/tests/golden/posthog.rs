@@ -5,8 +5,8 @@ use trackway_domain::event::EventKind;
 use trackway_domain::revenue::Revenue;
 use trackway_wire::protocol::Answer;
 
-use crate::arrivals::{Arrival, check, groups, holds, json, names, recorded_body};
-use crate::capture::Entry;
+use crate::arrivals::{Arrival, check, groups, json, names, recorded_body};
+use crate::capture::{Entry, holds};
 
 /// Automatic page views happen up to this long before the script's own note of the time.
 const SLACK_MS: std::ops::RangeInclusive<i64> = -400..=50;

@@ -10,6 +10,8 @@ use trackway_domain::event::{EventKind, ReceivedEvent};
 use trackway_domain::id::Visitor;
 use trackway_wire::{Item, segment};
 
+use crate::capture::holds;
+
 /// The tracker stamps an event up to this much after (Python: rounded before) the script's own note of the time.
 const SLACK_MS: i64 = 15;
 
@@ -148,19 +150,6 @@ fn details_are(event: &ReceivedEvent, action: &Value) {
         }
         let revenue = event.revenue.as_ref().expect("an order earns");
         assert_eq!((revenue.micros, &*revenue.currency), (46_480_000, "EUR"));
-    }
-}
-
-/// Whether `own` says all that `wanted` does; the browser's script adds a member to each product.
-fn holds(own: &Value, wanted: &Value) -> bool {
-    match (own, wanted) {
-        (Value::Object(own), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, value)| own.get(name).is_some_and(|own| holds(own, value)))
-        }
-        (Value::Array(own), Value::Array(wanted)) => {
-            own.len() == wanted.len() && own.iter().zip(wanted).all(|(own, wanted)| holds(own, wanted))
-        }
-        _ => own == wanted,
     }
 }
 

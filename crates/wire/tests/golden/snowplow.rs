@@ -5,7 +5,8 @@ use trackway_domain::event::EventKind;
 use trackway_domain::id::Visitor;
 use trackway_domain::revenue::Revenue;
 
-use crate::story::{self, Action, Arrived, Story, holds, is_time_of, stories};
+use crate::capture::holds;
+use crate::story::{self, Action, Arrived, Story, is_time_of, stories};
 
 /// Whether the event is what the action did. The recorded script put the name it used for all trackers into a property
 /// of the self-describing event; in Python only where the name is no schema's.

@@ -130,16 +130,3 @@ pub(crate) fn is_time_of(action: &Value, time_ms: i64) -> bool {
 pub(crate) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
-
-/// Whether `own` says all that `wanted` does; it may say more.
-pub(crate) fn holds(own: &Value, wanted: &Value) -> bool {
-    match (own, wanted) {
-        (Value::Object(own), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, value)| own.get(name).is_some_and(|own| holds(own, value)))
-        }
-        (Value::Array(own), Value::Array(wanted)) => {
-            own.len() == wanted.len() && own.iter().zip(wanted).all(|(own, wanted)| holds(own, wanted))
-        }
-        _ => own == wanted,
-    }
-}

@@ -6,8 +6,8 @@ use trackway_domain::id::Visitor;
 use trackway_domain::revenue::Revenue;
 use trackway_wire::protocol::Answer;
 
-use crate::arrivals::{Arrival, check, groups, holds, json, names, place_is};
-use crate::capture::Entry;
+use crate::arrivals::{Arrival, check, groups, json, names, place_is};
+use crate::capture::{Entry, holds};
 
 /// The tracker sends no times: an event happened when it came. The first page view came before the script's own note, and
 /// the page view of a single-page app up to 300 ms late.
