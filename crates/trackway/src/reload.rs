@@ -66,3 +66,76 @@ fn stamp(file: &Path) -> Option<(SystemTime, u64, u64)> {
     let metadata = fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    /// How long a change may take to be taken over, on a busy machine.
+    const TAKE_OVER_MAX: Duration = Duration::from_secs(20);
+
+    /// Status of the answer to an event with this write key.
+    async fn status(gateway: std::net::SocketAddr, key: &str) -> String {
+        let mut stream = TcpStream::connect(gateway).await.expect("it listens");
+        let body = r#"{"event":"e","anonymousId":"a"}"#;
+        let request = format!(
+            "POST /v1/track?writeKey={key} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    }
+
+    async fn becomes(gateway: std::net::SocketAddr, key: &str, expected: &str) {
+        let wait = async {
+            while status(gateway, key).await != expected {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let became = tokio::time::timeout(TAKE_OVER_MAX, wait).await;
+        assert!(became.is_ok(), "write key `{key}` is not answered with {expected}");
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_taken_over_and_a_wrong_one_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("trackway.toml");
+        let write = |keys: &str| {
+            let data = folder.path().join("data");
+            let text = format!(
+                "[storage]\nfolder = {data:?}\n[gateway]\nlisten = \"127.0.0.1:0\"\n\
+                 [[projects]]\nid = \"a\"\nwrite_keys = [{keys}]\n"
+            );
+            fs::write(&file, text).expect("written");
+        };
+        write("\"old\"");
+        let settings = config::load(Some(&file)).expect("good settings");
+        let log = parts::log(&settings).await.expect("a log");
+        log.create_topics(&parts::TopicNames::new(&settings).specs(&settings)).await.expect("topics");
+        let gateway = parts::gateway(&settings).expect("a config");
+        let gateway = trackway_gateway::bind(gateway, log.clone(), parts::clock).await.expect("it binds");
+        let (address, projects, stop) = (gateway.address(), gateway.projects(), CancellationToken::new());
+        let changes = async {
+            assert_eq!(status(address, "old").await, "200");
+            assert_eq!(status(address, "new").await, "401");
+            write("\"old\", \"new\"");
+            becomes(address, "new", "200").await;
+            assert_eq!(status(address, "old").await, "200", "two keys live at once");
+            // Wrong, then right: what is asked for after the right one was taken over tells about the wrong one.
+            write("\"other\", 7");
+            tokio::time::sleep(LOOK_EVERY * 2).await;
+            assert_eq!((status(address, "new").await, status(address, "other").await), ("200".into(), "401".into()));
+            write("\"new\"");
+            becomes(address, "old", "401").await;
+            stop.cancel();
+        };
+        let following = follow(file.clone(), settings.projects.clone(), projects, stop.clone());
+        let ((), followed, ()) = tokio::join!(gateway.serve(stop.clone()), following, changes);
+        followed.expect("it follows until it is told to stop");
+        log.close().await;
+    }
+}
