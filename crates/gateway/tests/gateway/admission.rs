@@ -1,7 +1,7 @@
 //! Who may send, how much, and what is kept of whom.
 
 use trackway_domain::time::ReceivedAt;
-use trackway_gateway::{IpPolicy, Objection, Privacy, Project, Quota, UseFrom};
+use trackway_gateway::{AddressRanges, IpPolicy, Objection, Privacy, Project, Quota, UseFrom};
 use trackway_wire::log::pb::VisitorEvents;
 use trackway_wire::redact::PropertyLists;
 
@@ -193,4 +193,91 @@ async fn what_was_rejected_is_sent_again_once_and_with_its_time() {
         keys.push(events.events[0].key);
     }
     assert_eq!(keys[0], keys[1], "the second is a duplicate of the first");
+}
+
+#[tokio::test]
+async fn of_events_that_share_a_record_one_that_is_anonymous_takes_the_address_away() {
+    let server = with_project(|project| project.privacy.cookieless = true).await;
+    let item = |consent: &str| format!(r#"{{"event":"e","context":{{"consent":"{consent}"}}}}"#);
+    let body = format!(r#"{{"events":[{},{}]}}"#, item("granted"), item("denied"));
+    let answer = server.client().await.ask("POST /v1/events", AUTHORIZED, body.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let events = server.log.events();
+    assert_eq!((events.len(), events[0].2.events.len(), &*events[0].2.ip), (1, 2, ""));
+}
+
+/// Events of Mixpanel's, each with its own write key.
+fn of_keys(keys: &[&str]) -> String {
+    let item =
+        |key: &&str| format!(r#"{{"event":"e","properties":{{"token":"{key}","distinct_id":"d","$device_id":"d"}}}}"#);
+    format!("[{}]", keys.iter().map(item).collect::<Vec<_>>().join(","))
+}
+
+fn projects_of(server: &Server) -> Vec<String> {
+    server.log.events().into_iter().map(|(_, _, events)| events.project).collect()
+}
+
+#[tokio::test]
+async fn each_item_goes_where_its_own_key_lets_it() {
+    let server = Server::start().await;
+    let body = of_keys(&["wk", "nobodys", "wk_segment_test"]);
+    let answer = server.client().await.ask("POST /track?verbose=1", "", body.as_bytes()).await;
+    assert_eq!((answer.status, answer.text().contains("write key is not known")), (200, true), "{}", answer.text());
+    assert_eq!(projects_of(&server), ["shop", "blog"]);
+    assert!(server.log.rejected().is_empty(), "what no key lets in is not kept");
+}
+
+#[tokio::test]
+async fn a_request_is_taken_whole_or_asked_for_again_where_one_of_its_keys_is_used_up() {
+    let mut config = config();
+    config.projects[1].quota = Quota { events_per_second: Some(1), events_per_day: None };
+    let server = Server::with(config).await;
+    for _ in 0..3 {
+        let answer = server.client().await.ask("POST /track", "", of_keys(&["wk_segment_test"]).as_bytes()).await;
+        assert_eq!(answer.status, 200);
+    }
+    let answer = server.client().await.ask("POST /track", "", of_keys(&["wk", "wk_segment_test"]).as_bytes()).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{}", answer.text());
+    assert_eq!(projects_of(&server), ["blog"; 3]);
+}
+
+#[tokio::test]
+async fn a_replay_goes_to_the_project_that_it_names_and_leaves_no_second_rejection() {
+    let server = Server::start().await;
+    let headers = "x-trackway-project-key: wk\r\nx-trackway-replay: 0.7\r\n";
+    let answer =
+        server.client().await.ask("POST /track", headers, of_keys(&["wk_segment_test", "nobodys"]).as_bytes()).await;
+    assert_eq!((answer.status, projects_of(&server)), (200, vec!["shop".to_owned()]), "{}", answer.text());
+    assert_eq!(server.log.events()[0].2.events.len(), 2);
+    let still_bad = r#"{"batch":[{"type":"track","anonymousId":"a"}]}"#;
+    let answer = server.client().await.ask("POST /v1/batch", headers, still_bad.as_bytes()).await;
+    assert!(answer.text().contains("missing_field") && server.log.rejected().is_empty(), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_browser_in_a_data_centre_or_without_a_head_is_flagged_and_a_server_is_not() {
+    let mut config = config();
+    config.hosting = std::sync::Arc::new(AddressRanges::new(vec!["198.51.100.0/24".parse().expect("a network")]));
+    let server = Server::with(config).await;
+    let bot = |headers: &'static str| {
+        let server = &server;
+        async move { sent(server, headers).await.1.expect("an event").bot }
+    };
+    assert_eq!(bot("x-forwarded-for: 198.51.100.7\r\nuser-agent: Mozilla/5.0 X\r\n").await, "hosting");
+    assert_eq!(bot("x-forwarded-for: 198.51.100.7\r\nuser-agent: python-requests/2\r\n").await, "");
+    assert_eq!(bot("x-forwarded-for: 192.0.2.7\r\nuser-agent: Mozilla/5.0 X\r\n").await, "");
+    assert_eq!(bot("user-agent: Mozilla/5.0 X\r\nsec-ch-ua: \"HeadlessChrome\";v=\"156\"\r\n").await, "headless");
+}
+
+#[tokio::test]
+async fn a_tracker_that_asks_not_to_be_known_leaves_no_address() {
+    let server = Server::start().await;
+    let body = r#"{"schema":"iglu:com.snowplowanalytics.snowplow/payload_data/jsonschema/1-0-4",
+        "data":[{"e":"pv","aid":"wk","url":"https://x.example/","eid":"8c5c3ab0-95ab-4d5c-8d4c-2f0c8c5c3ab0"}]}"#;
+    for (headers, address) in [("", "192.0.2.0"), ("sp-anonymous: *\r\n", "")] {
+        let headers = format!("{headers}x-forwarded-for: 192.0.2.7\r\n");
+        let path = "POST /com.snowplowanalytics.snowplow/tp2";
+        assert_eq!(server.client().await.ask(path, &headers, body.as_bytes()).await.status, 200);
+        assert_eq!(server.log.events().pop().expect("an event").2.ip, address);
+    }
 }
