@@ -1,11 +1,10 @@
 //! First stage, over topic `events`: dedup, identity, enrichment, sessions, touchpoints; entries for the second stage.
 
 mod entries;
+mod identity;
 mod row;
+mod sessions;
 mod snapshot;
-
-use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -13,15 +12,15 @@ use trackway_domain::dedup::KnownEvents;
 use trackway_domain::event::{Event, EventKind};
 use trackway_domain::fate::Fate;
 use trackway_domain::id::{PersonKey, ProjectId, Visitor};
-use trackway_domain::identity::{self, Identified};
 use trackway_domain::rules::PartitionRules;
-use trackway_domain::session::{Session, SessionEvent, VisitorSessions};
+use trackway_domain::session::VisitorSessions;
 use trackway_domain::time::ReceivedAt;
 use trackway_store::rows::{EventRow, IdentityRow, SessionRow};
 use trackway_wire::log::{self, DecodeError, pb};
 
 use crate::clock::PartitionClock;
 use crate::stage::{Decoded, Derived, FlushRange, Stage};
+use crate::touches::Touches;
 use entries::Entries;
 use row::Enricher;
 pub(crate) use snapshot::key;
@@ -34,8 +33,7 @@ pub struct EventsStage {
     visitors: HashMap<PersonKey, VisitorState>,
     /// Visitors whose sessions changed since the last block.
     dirty: Vec<PersonKey>,
-    /// When visitors were touched, by the minute, oldest first: whom to look at for eviction.
-    touches: VecDeque<(i64, PersonKey)>,
+    touches: Touches<PersonKey>,
     rows: EventsRows,
     entries: Entries,
     enricher: Enricher,
@@ -72,7 +70,7 @@ impl EventsStage {
             known: KnownEvents::default(),
             visitors: HashMap::new(),
             dirty: Vec::new(),
-            touches: VecDeque::new(),
+            touches: Touches::new(),
             rows: EventsRows::default(),
             entries: Entries::new(partition, journeys_partitions),
             enricher: Enricher::default(),
@@ -106,47 +104,10 @@ impl EventsStage {
             self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
             return if late { Fate::Late } else { Fate::Counted };
         }
-        let visitor = self.visitors.entry(request.visitor_key).or_insert_with(|| VisitorState {
-            project: project.clone(),
-            user: None,
-            sessions: VisitorSessions::default(),
-            dirty: false,
-            touched_minute: i64::MIN,
-        });
-        let minute = received.0.div_euclid(60_000);
-        if visitor.touched_minute != minute {
-            visitor.touched_minute = minute;
-            self.touches.push_back((minute, request.visitor_key));
-        }
-        // Who a visitor is holds whoever says it: the same person may come from a hosting range today and from home
-        // tomorrow.
-        let person = match identity::on_event(request.visitor_key, user, &mut visitor.user) {
-            Identified::Known { person } => person,
-            Identified::Joined { person } => {
-                self.entries.merge(project, request.visitor_key, person);
-                self.rows.identities.push(IdentityRow {
-                    project: project.as_str().into(),
-                    key: request.visitor_key.0,
-                    person: person.0,
-                    visitor_id: request.visitor.id().to_owned(),
-                    user_id: event.received.user_id.clone().unwrap_or_default(),
-                    at_ms: event.time.0,
-                });
-                person
-            }
-        };
-        let under = identity::stored_under(request.visitor_key, person, visitor.user);
-        let session = &clock.rules.project(project).session;
+        self.hold_visitor(request, received);
+        let (person, under) = self.identify(&event, user, request);
         if event.received.kind.is_activity() && !is_bot {
-            visitor.sessions.on_event(
-                SessionEvent { order: event.order(), page: enriched.page.clone(), landing: enriched.landing.clone() },
-                session,
-                received,
-            );
-            if !visitor.dirty {
-                visitor.dirty = true;
-                self.dirty.push(request.visitor_key);
-            }
+            self.on_activity(&event, &enriched, request, clock);
             self.entries.event(project, person, request.visitor, &event);
         }
         if event.received.kind == EventKind::Alias {
@@ -155,49 +116,6 @@ impl EventsStage {
         clock.on_event(event.time);
         self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
         if late { Fate::Late } else { Fate::Counted }
-    }
-
-    /// An alias says that another id, of a device or of a user, is this user too. Answers follow it at once, by the table
-    /// of identities.
-    fn on_alias(&mut self, event: &Event, user: Option<PersonKey>, project: &ProjectId) {
-        let (Some(user), Some(other)) = (user, &event.received.other_id) else { return };
-        if identity::is_refused(other) {
-            return;
-        }
-        for key in [PersonKey::of_user(project, other), PersonKey::of_device(project, other)] {
-            if key != user {
-                self.rows.identities.push(IdentityRow {
-                    project: project.as_str().into(),
-                    key: key.0,
-                    person: user.0,
-                    visitor_id: other.clone(),
-                    user_id: event.received.user_id.clone().unwrap_or_else(|| event.visitor.id().to_owned()),
-                    at_ms: event.time.0,
-                });
-            }
-        }
-    }
-
-    /// Lets go of visitors that nobody has touched for `hold` and whose sessions the watermark has passed. Who a visitor
-    /// is stays known.
-    fn evict(&mut self, clock: &PartitionClock) {
-        let horizon = clock.log_time.minus(clock.rules.hold).minus(Duration::from_mins(1)).0.div_euclid(60_000);
-        while self.touches.front().is_some_and(|&(minute, _)| minute < horizon) {
-            let (minute, key) = self.touches.pop_front().expect("there is one");
-            let Some(visitor) = self.visitors.get_mut(&key).filter(|visitor| visitor.touched_minute == minute) else {
-                continue;
-            };
-            let session = &clock.rules.project(&visitor.project).session;
-            visitor.sessions.evict(session, clock.watermark(), clock.log_time, clock.rules.hold);
-            if !visitor.sessions.is_empty() {
-                // The watermark has not passed it: look again an hour of received time later.
-                visitor.touched_minute = horizon + 60;
-                let place = self.touches.partition_point(|&(minute, _)| minute < horizon + 60);
-                self.touches.insert(place, (horizon + 60, key));
-            } else if visitor.user.is_none() {
-                self.visitors.remove(&key);
-            }
-        }
     }
 }
 
@@ -274,19 +192,7 @@ impl Stage for EventsStage {
     fn on_tick(&mut self, _clock: &PartitionClock) {}
 
     fn on_rules(&mut self, old: &PartitionRules, clock: &PartitionClock) {
-        let changed = |project: &ProjectId| old.project(project).session != clock.rules.project(project).session;
-        for (key, visitor) in &mut self.visitors {
-            if !visitor.sessions.is_empty() && changed(&visitor.project) {
-                visitor
-                    .sessions
-                    .on_rules(&old.project(&visitor.project).session, &clock.rules.project(&visitor.project).session);
-                if !std::mem::replace(&mut visitor.dirty, true) {
-                    self.dirty.push(*key);
-                }
-            }
-        }
-        // The order of a hash table differs from run to run; a block's rows must not.
-        self.dirty.sort_unstable();
+        self.recut(old, clock);
     }
 
     fn rows(&self) -> usize {
@@ -298,14 +204,7 @@ impl Stage for EventsStage {
     }
 
     fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {
-        for key in std::mem::take(&mut self.dirty) {
-            let visitor = self.visitors.get_mut(&key).expect("a dirty visitor is held");
-            visitor.dirty = false;
-            let (back, put) = visitor.sessions.changes(&clock.rules.project(&visitor.project).session);
-            let signed =
-                back.into_iter().map(|session| (session, -1)).chain(put.into_iter().map(|session| (session, 1)));
-            self.rows.sessions.extend(signed.map(|(session, sign)| session_row(&visitor.project, key, session, sign)));
-        }
+        self.tell_sessions(clock);
         self.evict(clock);
         std::mem::take(&mut self.rows)
     }
@@ -320,25 +219,5 @@ impl Stage for EventsStage {
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {
         vec![("visitors", self.visitors.len()), ("known_events", self.known.len())]
-    }
-}
-
-fn session_row(project: &ProjectId, visitor: PersonKey, session: Session, sign: i8) -> SessionRow {
-    let text = |page: Option<std::sync::Arc<str>>| page.map(|page| page.to_string()).unwrap_or_default();
-    let landing = session.landing.as_deref().cloned().unwrap_or_default();
-    SessionRow {
-        project: project.as_str().into(),
-        visitor: visitor.0,
-        start_ms: session.start.0,
-        end_ms: session.end.0,
-        events: session.events,
-        page_views: session.page_views,
-        entry_page: text(session.entry_page),
-        exit_page: text(session.exit_page),
-        channel: if session.landing.is_some() { landing.channel } else { "Direct".to_owned() },
-        source: landing.source,
-        medium: landing.medium,
-        campaign: landing.campaign,
-        sign,
     }
 }

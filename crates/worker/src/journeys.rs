@@ -2,9 +2,8 @@
 
 mod snapshot;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -19,6 +18,7 @@ use trackway_wire::rules::{audience_rule_from_pb, rules_from_pb};
 use crate::clock::PartitionClock;
 use crate::events::key;
 use crate::stage::{Decoded, Derived, FlushRange, Stage, Target};
+use crate::touches::{self, Touches};
 
 /// State of one partition of `journeys`.
 #[derive(Debug)]
@@ -40,8 +40,7 @@ pub struct JourneysStage {
     fresh: Vec<MemberKey>,
     /// When stays of members end. What was extended since is found to be so when its time comes.
     timers: BTreeSet<(EventTime, MemberKey)>,
-    /// Minute in which somebody was last looked at, for eviction.
-    touches: VecDeque<(i64, MemberKey)>,
+    touches: Touches<MemberKey>,
     rows: Vec<MemberRow>,
     derived: Vec<Outgoing>,
 }
@@ -100,7 +99,7 @@ impl JourneysStage {
             dirty: Vec::new(),
             fresh: Vec::new(),
             timers: BTreeSet::new(),
-            touches: VecDeque::new(),
+            touches: Touches::new(),
             rows: Vec::new(),
             derived: Vec::new(),
         }
@@ -282,9 +281,8 @@ impl JourneysStage {
     }
 
     fn evict(&mut self, clock: &PartitionClock) {
-        let horizon = clock.log_time.minus(clock.rules.hold).minus(Duration::from_mins(1)).0.div_euclid(60_000);
-        while self.touches.front().is_some_and(|&(minute, _)| minute < horizon) {
-            let (minute, member_key) = self.touches.pop_front().expect("there is one");
+        let horizon = Touches::<MemberKey>::horizon(clock);
+        while let Some((minute, member_key)) = self.touches.due(horizon) {
             let Some(member) = self.members.get_mut(&member_key).filter(|member| member.touched_minute == minute)
             else {
                 continue;
@@ -294,9 +292,7 @@ impl JourneysStage {
             if member.state.is_empty() {
                 self.members.remove(&member_key);
             } else {
-                member.touched_minute = horizon + 60;
-                let place = self.touches.partition_point(|&(minute, _)| minute < horizon + 60);
-                self.touches.insert(place, (horizon + 60, member_key));
+                self.touches.again(member_key, &mut member.touched_minute, horizon);
             }
         }
     }
@@ -309,18 +305,14 @@ fn touch<'a>(
     key: MemberKey,
     clock: &PartitionClock,
 ) -> &'a mut Member {
-    let member = members.entry(key).or_insert_with(|| Member { touched_minute: i64::MIN, ..Member::default() });
+    let member = members.entry(key).or_insert_with(|| Member { touched_minute: touches::NEVER, ..Member::default() });
     if !std::mem::replace(&mut member.dirty, true) {
         marks.dirty.push(key);
     }
     if marks.fresh.last() != Some(&key) {
         marks.fresh.push(key);
     }
-    let minute = clock.log_time.0.div_euclid(60_000);
-    if member.touched_minute != minute {
-        member.touched_minute = minute;
-        marks.touches.push_back((minute, key));
-    }
+    marks.touches.touch(key, &mut member.touched_minute, clock.log_time);
     member
 }
 
@@ -328,7 +320,7 @@ fn touch<'a>(
 struct Marks<'a> {
     dirty: &'a mut Vec<MemberKey>,
     fresh: &'a mut Vec<MemberKey>,
-    touches: &'a mut VecDeque<(i64, MemberKey)>,
+    touches: &'a mut Touches<MemberKey>,
 }
 
 fn name_member(member: &mut Member, user_id: &str, visitor_id: &str) {

@@ -16,6 +16,7 @@ pub mod journeys;
 pub mod partition;
 pub mod snapshots;
 pub mod stage;
+mod touches;
 
 use std::future::Future;
 use std::sync::Arc;

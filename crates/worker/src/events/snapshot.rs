@@ -13,6 +13,7 @@ use trackway_wire::log::{self, DecodeError, pb};
 
 use super::{EventsStage, VisitorState};
 use crate::clock::PartitionClock;
+use crate::touches::Touches;
 
 /// Numbers equal things once.
 struct Numbered<T> {
@@ -127,11 +128,10 @@ impl EventsStage {
             let runs: Vec<_> =
                 visitor.runs.iter().map(|run| session_run(run, &pages, &landings)).collect::<Result<_, _>>()?;
             let touched_minute = visitor.touched_minute;
-            stage.touches.push_back((touched_minute, key));
             let sessions = VisitorSessions::restore(runs);
             stage.visitors.insert(key, VisitorState { project, user, sessions, dirty: false, touched_minute });
         }
-        stage.touches.make_contiguous().sort_unstable();
+        stage.touches = Touches::restore(stage.visitors.iter().map(|(key, visitor)| (visitor.touched_minute, *key)));
         let days = snapshot.days.into_iter().map(|day| (day.day, day.keys.into_iter().collect()));
         stage.known = KnownEvents::restore(
             days,

@@ -9,6 +9,7 @@ use trackway_wire::rules::{audience_rule_from_pb, audience_rule_to_pb};
 use super::{Audience, JourneysStage, Member};
 use crate::clock::PartitionClock;
 use crate::events::key;
+use crate::touches::Touches;
 
 impl JourneysStage {
     pub(super) fn to_snapshot(&self, clock: &PartitionClock) -> pb::JourneysSnapshot {
@@ -92,12 +93,11 @@ impl JourneysStage {
             if let Some(stay) = state.stays(&audience.rule).last().filter(|_| member.is_in) {
                 stage.timers.insert((stay.left, member_key));
             }
-            stage.touches.push_back((member.touched_minute, member_key));
             let (user_id, visitor_id) = (member.user_id, member.visitor_id);
             let touched_minute = member.touched_minute;
             stage.members.insert(member_key, Member { state, user_id, visitor_id, dirty: false, touched_minute });
         }
-        stage.touches.make_contiguous().sort_unstable();
+        stage.touches = Touches::restore(stage.members.iter().map(|(key, member)| (member.touched_minute, *key)));
         for (from, into) in snapshot.merged_from.iter().zip(&snapshot.merged_into) {
             stage.merged.insert(key(from)?, key(into)?);
         }
