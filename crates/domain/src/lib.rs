@@ -5,6 +5,7 @@
 //! obvious one (`oracle`) stands beside it, and a property test holds the one to the other.
 
 pub mod audience;
+pub mod channel;
 pub mod dedup;
 pub mod event;
 pub mod fate;

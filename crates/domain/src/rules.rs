@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::channel::ChannelRules;
 use crate::feedback::{self, FeedbackRule};
 use crate::id::ProjectId;
 use crate::limits::SESSION_EVENTS_MAX;
@@ -18,6 +19,8 @@ pub struct ProjectRules {
     pub touchpoints: Vec<TouchpointRule>,
     /// Which events are feedback; the first rule of an event's name counts. Empty: those of [`feedback::usual`].
     pub feedback: Vec<FeedbackRule>,
+    /// Where its visitors came from.
+    pub channels: ChannelRules,
 }
 
 /// How a visitor's events are cut into sessions.
@@ -46,7 +49,12 @@ impl ProjectRules {
     }
 
     /// Of a project that decided nothing.
-    pub const USUAL: Self = Self { session: SessionRules::USUAL, touchpoints: Vec::new(), feedback: Vec::new() };
+    pub const USUAL: Self = Self {
+        session: SessionRules::USUAL,
+        touchpoints: Vec::new(),
+        feedback: Vec::new(),
+        channels: ChannelRules::USUAL,
+    };
 }
 
 /// Rules of one partition, over all its projects.

@@ -6,4 +6,7 @@ pub mod bot;
 pub mod channel;
 pub mod landing;
 pub mod page;
+pub mod query;
+pub mod referrer;
+pub mod sites;
 pub mod user_agent;

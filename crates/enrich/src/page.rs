@@ -1,5 +1,7 @@
 //! A page's address, taken apart.
 
+use memchr::{memchr, memchr2, memchr3, memrchr};
+
 /// Host and path of an address. Empty where the address has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Page<'a> {
@@ -14,32 +16,48 @@ pub struct Page<'a> {
 /// Takes an address apart; a bare path is one without a host. Anything else foreign gives empty parts, never an error.
 #[must_use]
 pub fn parse(address: &str) -> Page<'_> {
-    let (rest, has_host) = match address.find("://") {
-        Some(at) if address[..at].bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) => {
-            (&address[at + 3..], true)
-        }
-        _ => match address.strip_prefix("//") {
-            Some(rest) => (rest, true),
-            None => (address, false),
-        },
+    let Some(authority_at) = authority_at(address) else {
+        let (before_query, query) = split_query(address);
+        return Page { host: "", path: if before_query.starts_with('/') { before_query } else { "" }, query };
     };
-    let rest = rest.split('#').next().unwrap_or_default();
-    let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if !has_host {
-        let path = if before_query.starts_with('/') { before_query } else { "" };
-        return Page { host: "", path, query };
+    let rest = &address[authority_at..];
+    let (authority, rest) = rest.split_at(memchr3(b'/', b'?', b'#', rest.as_bytes()).unwrap_or(rest.len()));
+    let (path, query) = split_query(rest);
+    Page { host: host(authority), path: if path.is_empty() { "/" } else { path }, query }
+}
+
+/// Where the host begins: behind `scheme://` or `//`.
+fn authority_at(address: &str) -> Option<usize> {
+    let bytes = address.as_bytes();
+    if bytes.starts_with(b"//") {
+        return Some(2);
     }
-    let (authority, path) = match before_query.find('/') {
-        Some(at) => before_query.split_at(at),
-        None => (before_query, "/"),
-    };
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let host = if host.starts_with('[') {
-        host.split_inclusive(']').next().unwrap_or_default()
+    let scheme = memchr2(b':', b'/', bytes)?;
+    let is_scheme = bytes[scheme..].starts_with(b"://")
+        && bytes[..scheme].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    is_scheme.then_some(scheme + 3)
+}
+
+fn split_query(rest: &str) -> (&str, &str) {
+    match memchr2(b'?', b'#', rest.as_bytes()) {
+        None => (rest, ""),
+        Some(at) if rest.as_bytes()[at] == b'#' => (&rest[..at], ""),
+        Some(at) => {
+            let query = &rest[at + 1..];
+            (&rest[..at], memchr(b'#', query.as_bytes()).map_or(query, |end| &query[..end]))
+        }
+    }
+}
+
+fn host(authority: &str) -> &str {
+    let authority = memrchr(b'@', authority.as_bytes()).map_or(authority, |at| &authority[at + 1..]);
+    let end = if authority.starts_with('[') {
+        memchr(b']', authority.as_bytes()).map(|at| at + 1)
     } else {
-        host.split(':').next().unwrap_or_default()
+        memchr(b':', authority.as_bytes())
     };
-    Page { host: host.strip_prefix("www.").unwrap_or(host), path, query }
+    let host = &authority[..end.unwrap_or(authority.len())];
+    host.strip_prefix("www.").unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -58,6 +76,11 @@ mod tests {
         check("//shop.example/x", "shop.example", "/x", "");
         check("/only/path?q", "", "/only/path", "q");
         check("android-app://com.example/x", "com.example", "/x", "");
+        check("https://shop.example?a=b/c", "shop.example", "/", "a=b/c");
+        check("https://shop.example#a?b", "shop.example", "/", "");
+        check("https://shop.example/a#b?c", "shop.example", "/a", "");
+        check("https://shop.example/a?b?c#d#e", "shop.example", "/a", "b?c");
+        check("/a?from=https://b.example/", "", "/a", "from=https://b.example/");
     }
 
     #[test]
@@ -65,5 +88,8 @@ mod tests {
         check("", "", "", "");
         check("not an address", "", "", "");
         check("?a=b", "", "", "a=b");
+        check("https://", "", "/", "");
+        check("a b://c", "", "", "");
+        check("https://[::1", "[::1", "/", "");
     }
 }

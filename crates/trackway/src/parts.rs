@@ -1,5 +1,7 @@
 //! The crates' own `Config` structs, filled from the settings. What stands here as a constant is nobody's to change.
 
+mod channels;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -314,6 +316,7 @@ fn hosting_ranges(file: &Path) -> anyhow::Result<AddressRanges> {
 /// The worker's config.
 pub fn worker(settings: &Settings) -> trackway_worker::Config {
     let worker = &settings.worker;
+    let projects = settings.projects_or_default();
     let TopicNames { events, journeys, audience_changes, rejected } = TopicNames::new(settings);
     trackway_worker::Config {
         group: format!("{}trackway", settings.log.topic_prefix),
@@ -324,7 +327,7 @@ pub fn worker(settings: &Settings) -> trackway_worker::Config {
             block_rows_max: worker.block_rows_max,
             block_time: Duration::from_millis(u64::from(worker.block_ms)),
             flush_time: Duration::from_millis(u64::from(worker.flush_ms)),
-            projects: settings.projects_or_default().iter().map(|p| (project_id(p), project_rules(p))).collect(),
+            projects: projects.iter().map(|p| (project_id(p), project_rules(p, &projects))).collect(),
         },
         snapshot_every: Duration::from_secs(u64::from(worker.snapshot_seconds)),
         snapshot_records: worker.snapshot_records_max,
@@ -368,7 +371,7 @@ fn project_id(project: &Project) -> ProjectId {
     ProjectId::parse(&project.id).expect("the config was checked")
 }
 
-fn project_rules(project: &Project) -> ProjectRules {
+fn project_rules(project: &Project, all: &[Project]) -> ProjectRules {
     let touchpoints = project.touchpoints.iter().flat_map(|touchpoint| {
         // A rule of the domain has one event name or none.
         let events = if touchpoint.events.is_empty() { vec![String::new()] } else { touchpoint.events.clone() };
@@ -395,6 +398,7 @@ fn project_rules(project: &Project) -> ProjectRules {
         },
         touchpoints: touchpoints.collect(),
         feedback: feedback.collect(),
+        channels: channels::rules(project, all),
     }
 }
 
@@ -414,7 +418,7 @@ mod tests {
         };
         let touchpoints =
             vec![touchpoint("one", &["a", "b"], ""), touchpoint("two", &["b", "c"], ""), touchpoint("page", &[], "/x")];
-        let rules = project_rules(&Project { touchpoints, ..Project::stand_in() });
+        let rules = project_rules(&Project { touchpoints, ..Project::stand_in() }, &[]);
         let name = |event, path| find(&rules.touchpoints, event, path, "", |_| None).map(|rule| rule.name.as_str());
         assert_eq!((name("a", ""), name("b", ""), name("c", "")), (Some("one"), Some("one"), Some("two")));
         assert_eq!((name("d", "/x"), name("d", "/y")), (Some("page"), None));

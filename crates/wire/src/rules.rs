@@ -1,5 +1,7 @@
 //! Rules on their way through the log.
 
+mod channels;
+
 use std::time::Duration;
 
 use trackway_domain::audience::{AudienceRule, COUNT_MAX};
@@ -41,6 +43,7 @@ pub fn rules_to_pb(rules: &PartitionRules) -> pb::PartitionRules {
                     })
                     .collect(),
                 feedback: rules.feedback.iter().map(feedback_to_pb).collect(),
+                channels: channels::to_pb(&rules.channels),
             })
             .collect(),
     }
@@ -70,7 +73,8 @@ pub fn rules_from_pb(rules: &pb::PartitionRules) -> Result<PartitionRules, Decod
         };
         let touchpoints = project.touchpoints.iter().map(touchpoint).collect::<Result<_, _>>()?;
         let feedback = project.feedback.iter().map(feedback_from_pb).collect::<Result<_, _>>()?;
-        Ok((id, ProjectRules { session, touchpoints, feedback }))
+        let channels = channels::from_pb(project.channels.as_ref())?;
+        Ok((id, ProjectRules { session, touchpoints, feedback, channels }))
     };
     Ok(PartitionRules {
         lateness: duration(rules.lateness_ms, "lateness_ms")?,
@@ -164,7 +168,12 @@ mod tests {
         let rules = PartitionRules {
             projects: vec![(
                 shop,
-                ProjectRules { session, touchpoints: vec![touchpoint], feedback: trackway_domain::feedback::usual() },
+                ProjectRules {
+                    session,
+                    touchpoints: vec![touchpoint],
+                    feedback: trackway_domain::feedback::usual(),
+                    channels: channels::tests::each_once(),
+                },
             )],
             lateness: Duration::from_secs(1),
             hold: Duration::from_secs(2),

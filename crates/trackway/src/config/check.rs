@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use trackway_domain::channel::{ChannelCondition, ChannelPreset, SiteAddress};
 use trackway_domain::feedback::FeedbackKind;
 use trackway_domain::id::ProjectId;
 use trackway_domain::property::PropertyCondition;
@@ -132,6 +133,7 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
         }
         at.range(&key("session_gap_seconds"), project.session_gap_seconds, 1..=86_400)?;
         at.range(&key("session_length_max_seconds"), project.session_length_max_seconds, 60..=604_800)?;
+        check_channels(at, n, project)?;
         for (t, touchpoint) in project.touchpoints.iter().enumerate() {
             let key = |field: &str| format!("projects[{n}].touchpoints[{t}].{field}");
             at.that(&key("name"), &touchpoint.name, (1..=100).contains(&touchpoint.name.len()), "1 to 100 bytes")?;
@@ -163,6 +165,29 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
                 at.that(&key(field), name, (1..=200).contains(&name.len()), "1 to 200 bytes")?;
             }
             at.that(&key("kind"), &feedback.kind, FeedbackKind::parse(&feedback.kind).is_some(), "nps, csat or text")?;
+        }
+    }
+    Ok(())
+}
+
+fn check_channels(at: Place<'_>, n: usize, project: &Project) -> Result<(), ConfigError> {
+    let key = |field: &str| format!("projects[{n}].{field}");
+    let known = ChannelPreset::parse(&project.channels).is_some();
+    at.that(&key("channels"), &project.channels, known, "ga4, plausible or posthog")?;
+    for (r, rule) in project.channel_rules.iter().enumerate() {
+        let key = |field: &str| format!("projects[{n}].channel_rules[{r}].{field}");
+        at.that(&key("channel"), &rule.channel, (1..=100).contains(&rule.channel.len()), "1 to 100 bytes")?;
+        at.that(&key("conditions"), "[]", !rule.conditions.is_empty(), "at least one condition")?;
+        for condition in &rule.conditions {
+            let allowed =
+                "a condition such as `utm_source = a | b`, `url ~ a`, `pathname =~ ^/p[0-9]+$` or `!utm_medium`";
+            at.that(&key("conditions"), condition, ChannelCondition::parse(condition).is_some(), allowed)?;
+        }
+    }
+    for (list, sites) in [("own_sites", &project.own_sites), ("ignored_referrers", &project.ignored_referrers)] {
+        for site in sites {
+            let fits = SiteAddress::parse(site).is_some();
+            at.that(&key(list), site, fits, "sites such as shop.example or shop.example/part")?;
         }
     }
     Ok(())

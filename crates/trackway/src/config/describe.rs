@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::settings::{Described, Feedback, Field, Project, Settings, Touchpoint};
+use super::settings::{ChannelRule, Described, Feedback, Field, Project, Settings, Touchpoint};
 
 /// The settings as a TOML file with every setting explained. Passwords are left out.
 #[must_use]
@@ -31,8 +31,17 @@ pub fn describe(settings: &Settings) -> String {
             ..Touchpoint::default()
         };
         let feedback = Feedback { event: "survey answered".into(), kind: "nps".into(), ..Feedback::default() };
-        let example_project =
-            Project { touchpoints: vec![touchpoint], feedback: vec![feedback], ..Project::stand_in() };
+        let channel_rule = ChannelRule {
+            channel: "Partners".into(),
+            conditions: vec!["utm_source = partner | friends".into()],
+            ..ChannelRule::default()
+        };
+        let example_project = Project {
+            touchpoints: vec![touchpoint],
+            feedback: vec![feedback],
+            channel_rules: vec![channel_rule],
+            ..Project::stand_in()
+        };
         project(&mut example, &example_project);
         for line in example.lines() {
             let commented =
@@ -52,13 +61,18 @@ fn project(out: &mut String, project: &Project) {
     project
         .fields()
         .iter()
-        .filter(|field| !["touchpoints", "feedback", "privacy"].contains(&field.key))
+        .filter(|field| !["touchpoints", "feedback", "privacy", "channel_rules"].contains(&field.key))
         .for_each(|f| write_field(out, f));
     section(out, "projects.privacy", &project.privacy);
     for touchpoint in &project.touchpoints {
         about(out, "\n", Touchpoint::ABOUT);
         out.push_str("[[projects.touchpoints]]\n");
         touchpoint.fields().iter().for_each(|f| write_field(out, f));
+    }
+    for rule in &project.channel_rules {
+        about(out, "\n", ChannelRule::ABOUT);
+        out.push_str("[[projects.channel_rules]]\n");
+        rule.fields().iter().for_each(|f| write_field(out, f));
     }
     for feedback in &project.feedback {
         about(out, "\n", Feedback::ABOUT);

@@ -351,6 +351,16 @@ section! {
         /// Which events are feedback: what persons say, as a score or in words. It joins the touchpoint that it follows. None:
         /// events `nps`, `csat` and `feedback`, with properties `score` and `comment`.
         feedback: Vec<Feedback> = Vec::new(),
+        /// Rules by which visits are grouped into channels: "ga4" (Google's default channel group), "plausible" or "posthog".
+        /// A change of this and of what follows holds for events that come after the worker's restart.
+        channels: String = "ga4".into(),
+        /// Your own rules, before those.
+        channel_rules: Vec<ChannelRule> = Vec::new(),
+        /// Your sites and parts of sites, for example ["shop.example", "example.com/shop"]: who comes from there has not come
+        /// from elsewhere. Empty: the host of the page, with what lies below and above it.
+        own_sites: Vec<String> = Vec::new(),
+        /// Pages that visitors come back from and that say nothing, for example a payment's: ["paypal.com", "bank.example/pay"].
+        ignored_referrers: Vec<String> = Vec::new(),
     }
 }
 
@@ -517,6 +527,20 @@ section! {
         /// Conditions on properties: "plan" (it is there), "plan = pro", "plan != free", "plan ~ pro" (contains), "total >= 100",
         /// "total <= 99.5".
         properties: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// Names a channel. The first rule that matches a visit wins.
+    ChannelRule {
+        /// Its name, for example "Partners".
+        channel: String = String::new(),
+        /// Conditions on utm_source, utm_medium, utm_campaign, referring_domain, url, hostname and pathname: "utm_source" (it is
+        /// there), "!utm_source" (it is not), "utm_source = a | b", "url ~ a | b" (contains), "pathname =~ ^/p[0-9]+$" (regular
+        /// expression), and the opposites with != !~ !=~. Letters of either case are equal.
+        conditions: Vec<String> = Vec::new(),
+        /// Whether one of the conditions is enough; otherwise all must hold.
+        any: bool = false,
     }
 }
 

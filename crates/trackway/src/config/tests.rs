@@ -107,6 +107,24 @@ fn networks_secrets_and_privacy_are_checked() {
 }
 
 #[test]
+fn channel_rules_are_checked() {
+    let project = "[[projects]]\nid = \"a\"\nwrite_keys = [\"k\"]\n";
+    for (key, wrong, said) in [
+        ("channels", "\"ga3\"", "posthog"),
+        ("own_sites", "[\"\"]", "shop.example"),
+        ("ignored_referrers", "[\"/x\"]", "/part"),
+    ] {
+        refused(&format!("{project}{key} = {wrong}"), &[&format!("projects[0].{key}"), said]);
+    }
+    let rule = format!("{project}[[projects.channel_rules]]\nchannel = \"c\"\n");
+    refused(&rule, &["projects[0].channel_rules[0].conditions", "at least one"]);
+    refused(&format!("{rule}conditions = [\"url = \"]"), &["projects[0].channel_rules[0].conditions", "url ="]);
+    let good = format!("{rule}conditions = [\"url ~ a\", \"!utm_source\"]\nany = true\n");
+    let settings = load_text(&good).expect("valid");
+    assert_eq!(load_text(&describe(&settings)).expect("valid"), settings);
+}
+
+#[test]
 fn the_dev_key_does_not_listen_to_the_world() {
     refused("[gateway]\nlisten = \"0.0.0.0:7070\"", &["`gateway.listen`", "0.0.0.0:7070", "[[projects]]"]);
     let with_project = "[gateway]\nlisten = \"0.0.0.0:7070\"\n[[projects]]\nid = \"a\"\nwrite_keys = [\"k\"]";

@@ -10,6 +10,7 @@ use trackway_domain::rules::ProjectRules;
 use trackway_domain::session::Landing;
 use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint;
+use trackway_enrich::query::Tags;
 use trackway_enrich::user_agent::UserAgent;
 use trackway_enrich::{landing, page, user_agent};
 use trackway_store::rows::EventRow;
@@ -54,8 +55,9 @@ impl Enricher {
     pub fn enrich(&mut self, event: &Event, request: &Request<'_>, rules: &ProjectRules) -> Enriched {
         let context = &event.received.context;
         let path = page::parse(&context.url).path;
-        let landing =
-            landing::landing(&context.url, &context.referrer, &context.campaign).map(|landing| self.landing(landing));
+        let tags = Tags::from(&context.campaign);
+        let landing = landing::landing(&context.url, &context.referrer, tags, &rules.channels);
+        let landing = landing.map(|landing| self.landing(landing.into()));
         let page = match event.received.kind {
             EventKind::Page => Some(self.page(path)),
             EventKind::Screen => Some(self.page(&context.page_name)),
