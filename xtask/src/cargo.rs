@@ -99,6 +99,15 @@ pub fn bench(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Runs the cases of files or folders, named from where the user stands. Whether none failed.
+pub fn conformance(paths: &[&str]) -> Result<bool> {
+    need_compilers()?;
+    let paths = paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>().context("where are we?")?;
+    let args = ["run", "--quiet", "--package", "trackway-tests", "--bin", "conformance", "--"];
+    let status = cargo_command(&args).args(paths).status().context("cannot run cargo")?;
+    Ok(status.success())
+}
+
 fn lints() -> Result<()> {
     cargo("formatting", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
