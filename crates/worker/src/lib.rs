@@ -119,6 +119,8 @@ pub async fn run(
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<(), WorkerError> {
+    // The first event would wait for it otherwise.
+    trackway_enrich::user_agent::warm();
     let snapshots = snapshots::Snapshots::new(snapshots);
     let worker = Arc::new(group::Worker { config, log, store, snapshots, clock });
     let mut stages = JoinSet::new();
