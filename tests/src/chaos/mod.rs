@@ -23,7 +23,6 @@ use anyhow::{Context, Result, ensure};
 use tokio::time::Instant;
 use trackway_eventlog::EventLog;
 use trackway_eventlog::embedded::{self, EmbeddedLog, Fsync, system_clock};
-use trackway_eventlog::kafka::{self, Compression, KafkaLog};
 
 use crate::kafka::KafkaBroker;
 use crate::roles::{COMPLETE_MAX, Installation};
@@ -335,7 +334,7 @@ impl Series {
             Log::Kafka => {
                 let broker = self.broker.as_ref().context("there is a broker")?;
                 let brokers = broker.lock().expect("nobody panicked").brokers();
-                Box::new(KafkaLog::connect(reader(brokers)).await?)
+                Box::new(crate::kafka::log(brokers).await?)
             }
             Log::Embedded => {
                 let (status, _) = self.installation.stop("up", Duration::from_secs(15)).await?;
@@ -350,19 +349,6 @@ impl Series {
         let changes: usize = self.watches.iter().map(|watch| watch.heard().changes).sum();
         println!("{}: {} events, {fates}; {changes} changes of audiences were heard", self.log, self.sent.len());
         Ok(())
-    }
-}
-
-fn reader(brokers: String) -> kafka::Config {
-    kafka::Config {
-        brokers,
-        compression: Compression::Lz4,
-        linger: Duration::from_millis(2),
-        delivery_timeout: Duration::from_secs(30),
-        queue_bytes_max: 1 << 20,
-        session_timeout: Duration::from_secs(10),
-        readers_max: 1,
-        properties: BTreeMap::new(),
     }
 }
 
