@@ -77,10 +77,10 @@ impl Kept {
         wait(async {
             let bytes = self.store.get(path).await.expect("it is there").bytes().await.expect("its bytes");
             let mut bytes = bytes.to_vec();
-            let place = number / 12 % bytes.len();
+            let place = number / 12 % bytes.len().max(1);
             match number / 4 % 3 {
-                0 => bytes[place] ^= 0x10,
-                1 => bytes.truncate(place),
+                0 if !bytes.is_empty() => bytes[place] ^= 0x10,
+                0 | 1 => bytes.truncate(place),
                 _ => return self.store.delete(path).await.expect("it is gone"),
             }
             self.store.put(path, bytes.into()).await.expect("it is harmed");
