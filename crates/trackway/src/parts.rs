@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use trackway_domain::feedback::{FeedbackKind, FeedbackRule};
 use trackway_domain::id::ProjectId;
+use trackway_domain::property::PropertyCondition;
 use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
 use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint::TouchpointRule;
@@ -348,6 +350,7 @@ pub fn query(settings: &Settings) -> trackway_query::Config {
         identity_pairs_max: query.identity_pairs_max as usize,
         merged_events_max: query.merged_events_max as usize,
         names_max: query.names_max as usize,
+        stages: settings.projects.iter().map(|project| (project_id(project), project.stages.clone())).collect(),
         person_keys_max: query.person_keys_max as usize,
         // The largest request is a funnel of 32 steps with 20 names each.
         request_bytes_max: 1 << 20,
@@ -375,7 +378,14 @@ fn project_rules(project: &Project) -> ProjectRules {
             event,
             page: touchpoint.page.clone(),
             channel: touchpoint.channel.clone(),
+            properties: touchpoint.properties.iter().filter_map(|text| PropertyCondition::parse(text)).collect(),
         })
+    });
+    let feedback = project.feedback.iter().map(|feedback| FeedbackRule {
+        event: feedback.event.clone(),
+        kind: FeedbackKind::parse(&feedback.kind).expect("the config was checked"),
+        score: feedback.score.clone(),
+        text: feedback.text.clone(),
     });
     ProjectRules {
         session: SessionRules {
@@ -384,6 +394,7 @@ fn project_rules(project: &Project) -> ProjectRules {
             ..SessionRules::USUAL
         },
         touchpoints: touchpoints.collect(),
+        feedback: feedback.collect(),
     }
 }
 
@@ -404,7 +415,7 @@ mod tests {
         let touchpoints =
             vec![touchpoint("one", &["a", "b"], ""), touchpoint("two", &["b", "c"], ""), touchpoint("page", &[], "/x")];
         let rules = project_rules(&Project { touchpoints, ..Project::stand_in() });
-        let name = |event, path| find(&rules.touchpoints, event, path, "").map(|rule| rule.name.as_str());
+        let name = |event, path| find(&rules.touchpoints, event, path, "", |_| None).map(|rule| rule.name.as_str());
         assert_eq!((name("a", ""), name("b", ""), name("c", "")), (Some("one"), Some("one"), Some("two")));
         assert_eq!((name("d", "/x"), name("d", "/y")), (Some("page"), None));
     }

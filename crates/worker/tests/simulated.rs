@@ -83,7 +83,7 @@ fn rules() -> PartitionRules {
         block_rows_max: 5,
         block_time: Duration::from_millis(40),
         flush_time: Duration::from_millis(15),
-        projects: vec![(shop(), ProjectRules { session: session_rules(), touchpoints: Vec::new() })],
+        projects: vec![(shop(), ProjectRules { session: session_rules(), ..ProjectRules::USUAL })],
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use trackway_domain::feedback::FeedbackKind;
 use trackway_domain::id::ProjectId;
+use trackway_domain::property::PropertyCondition;
 
 use super::settings::{LogKind, Project, Settings, WriteKey};
 use super::{ConfigError, Sources};
@@ -134,14 +136,33 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
             let key = |field: &str| format!("projects[{n}].touchpoints[{t}].{field}");
             at.that(&key("name"), &touchpoint.name, (1..=100).contains(&touchpoint.name.len()), "1 to 100 bytes")?;
             at.that(&key("stage"), &touchpoint.stage, (1..=100).contains(&touchpoint.stage.len()), "1 to 100 bytes")?;
-            let conditions =
-                !touchpoint.events.is_empty() || !touchpoint.page.is_empty() || !touchpoint.channel.is_empty();
+            let conditions = !touchpoint.events.is_empty()
+                || !touchpoint.page.is_empty()
+                || !touchpoint.channel.is_empty()
+                || !touchpoint.properties.is_empty();
             at.that(
                 &key("events"),
                 "[]",
                 conditions,
-                "at least one event name, if neither `page` nor `channel` is given",
+                "at least one event name, if neither `page` nor `channel` nor `properties` is given",
             )?;
+            for condition in &touchpoint.properties {
+                let is_one = PropertyCondition::parse(condition).is_some();
+                let allowed =
+                    "`name`, `name = text`, `name != text`, `name ~ text`, `name >= number` or `name <= number`";
+                at.that(&key("properties"), condition, is_one, allowed)?;
+            }
+        }
+        for stage in &project.stages {
+            at.that(&key("stages"), stage, (1..=100).contains(&stage.len()), "stages of 1 to 100 bytes")?;
+        }
+        for (f, feedback) in project.feedback.iter().enumerate() {
+            let key = |field: &str| format!("projects[{n}].feedback[{f}].{field}");
+            let names = [("event", &feedback.event), ("score", &feedback.score), ("text", &feedback.text)];
+            for (field, name) in names {
+                at.that(&key(field), name, (1..=200).contains(&name.len()), "1 to 200 bytes")?;
+            }
+            at.that(&key("kind"), &feedback.kind, FeedbackKind::parse(&feedback.kind).is_some(), "nps, csat or text")?;
         }
     }
     Ok(())

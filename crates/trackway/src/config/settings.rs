@@ -346,6 +346,11 @@ section! {
         /// Touchpoints: which events are contacts on the customer's way. The first rule that matches an event wins. A change
         /// holds for events that come after the worker's restart.
         touchpoints: Vec<Touchpoint> = Vec::new(),
+        /// Stages of the customer's way, first to last: answers tell by it whether a step went forward or back.
+        stages: Vec<String> = ["awareness", "consideration", "purchase", "retention", "advocacy"].map(String::from).into(),
+        /// Which events are feedback: what persons say, as a score or in words. It joins the touchpoint that it follows. None:
+        /// events `nps`, `csat` and `feedback`, with properties `score` and `comment`.
+        feedback: Vec<Feedback> = Vec::new(),
     }
 }
 
@@ -497,7 +502,7 @@ impl Project {
 }
 
 section! {
-    /// Names a touchpoint. All conditions that are given must hold; at least one of `events`, `page`, `channel`.
+    /// Names a touchpoint. All conditions that are given must hold; at least one of `events`, `page`, `channel`, `properties`.
     Touchpoint {
         /// Its name, for example "checkout".
         name: String = String::new(),
@@ -509,5 +514,22 @@ section! {
         page: String = String::new(),
         /// Exact channel, for example "Email". Empty: any.
         channel: String = String::new(),
+        /// Conditions on properties: "plan" (it is there), "plan = pro", "plan != free", "plan ~ pro" (contains), "total >= 100",
+        /// "total <= 99.5".
+        properties: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// Makes an event feedback.
+    Feedback {
+        /// Exact name of the event.
+        event: String = String::new(),
+        /// "nps" (0 to 10), "csat" (1 to 5), or "text" (words without a score).
+        kind: String = String::new(),
+        /// Name of the property with the score.
+        score: String = "score".into(),
+        /// Name of the property with the words.
+        text: String = "comment".into(),
     }
 }
