@@ -210,7 +210,7 @@ pub fn snapshots(settings: &Settings) -> anyhow::Result<Arc<dyn object_store::Ob
     let folder = settings.snapshots_folder();
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make folder `{}`", folder.display()))?;
     // Snapshots are durable before an offset is committed, so each is synced to the disk.
-    Ok(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(&folder)?))
+    Ok(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true)))
 }
 
 /// The gateway's config.

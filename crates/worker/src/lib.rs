@@ -17,6 +17,7 @@ pub mod partition;
 pub mod snapshots;
 pub mod stage;
 mod touches;
+mod tracked;
 
 use std::future::Future;
 use std::sync::Arc;
