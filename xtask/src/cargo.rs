@@ -1,4 +1,4 @@
-//! `check`, `test`, `bench`: cargo with the right arguments, so that people and CI run the same.
+//! `check`, `test`, `chaos`, `bench`: cargo with the right arguments, so that people and CI run the same.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -106,6 +106,14 @@ pub fn conformance(paths: &[&str]) -> Result<bool> {
     let args = ["run", "--quiet", "--package", "trackway-tests", "--bin", "conformance", "--"];
     let status = cargo_command(&args).args(paths).status().context("cannot run cargo")?;
     Ok(status.success())
+}
+
+/// Random input and random faults; `tests/src/bin/chaos.rs` knows the arguments.
+pub fn chaos(args: &[&str]) -> Result<()> {
+    need_compilers()?;
+    setup::run(true)?;
+    cargo("the program", &["build", "--package", "trackway"])?;
+    cargo("chaos", &[&["run", "--package", "trackway-tests", "--bin", "chaos", "--"], args].concat())
 }
 
 fn lints() -> Result<()> {

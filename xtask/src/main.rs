@@ -28,6 +28,11 @@ cargo xtask COMMAND
   conformance PATH …    run cases of other systems (files, or folders of *.json) through our code; exit code 1 if any fails
   tracker               make trackers/web/t.min.js, which the gateway serves, out of t.js
   bench [NAME …] [-- ARGS]  build and run benches; without a name, all
+  chaos                 random input and random faults (kill -9, pauses, hand-overs) against the real program, round by round;
+                        after each, what is stored must be what an oracle says
+    --rounds N            how many (20), shared among the logs
+    --seed S              the same input and faults again; without it, others each time
+    --log LOG             embedded, kafka or both (both)
   fuzz [TARGET …]       look for bytes that break a law of the protocols or records; without a target, all
     --minutes N           for so long each (1)
 ";
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
         ["test"] => cargo::test(),
         ["tracker"] => setup::live::tracker(),
         ["bench", names @ ..] => cargo::bench(names),
+        ["chaos", args @ ..] => cargo::chaos(args),
         ["fuzz", args @ ..] => fuzz::run(args),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -62,11 +62,6 @@ pub fn arrival<'a>(
         return None;
     }
     let site = if foreign { sites::of_host(from.host, from.path) } else { None };
-    // A visit made up for our statistics came from nowhere.
-    let spam = site.is_some_and(|site| site.kind == Kind::Spam);
-    if spam && clicks == Clicks::NONE && tags.is_empty() {
-        return None;
-    }
     let click = clicks.source();
     let (source, medium): (Cow<'a, str>, Cow<'a, str>) = match (tags.source.is_empty(), tags.medium.is_empty(), click) {
         // A paid click says what the campaign's maker left out.
@@ -104,7 +99,7 @@ pub fn arrival<'a>(
 fn medium(kind: Kind) -> &'static str {
     match kind {
         Kind::Search => "organic",
-        Kind::Social | Kind::Video | Kind::Shopping | Kind::Ai | Kind::Spam => "referral",
+        Kind::Social | Kind::Video | Kind::Shopping | Kind::Ai => "referral",
         Kind::Mail => "email",
         Kind::Ads => "display",
     }
@@ -158,7 +153,6 @@ mod tests {
         check(at, "https://youtu.be/x", Some(("Organic Video", "youtube", "referral")));
         check(at, "https://www.ebay.de/", Some(("Organic Shopping", "ebay", "referral")));
         check(at, "https://x.safeframe.googlesyndication.com/", Some(("Display", "google ads", "display")));
-        check(at, "https://semalt.com/x", None);
         check(at, "android-app://com.google.android.gm/", Some(("Email", "gmail", "email")));
     }
 

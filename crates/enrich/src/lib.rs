@@ -4,7 +4,9 @@
 
 pub mod bot;
 pub mod channel;
+pub mod exclusion;
 pub mod landing;
+pub mod network;
 pub mod page;
 pub mod query;
 pub mod referrer;

@@ -22,8 +22,6 @@ pub enum Kind {
     Mail,
     /// A network that shows advertisements.
     Ads,
-    /// A site that visits others only to be seen in their statistics.
-    Spam,
 }
 
 /// One site.
@@ -118,7 +116,6 @@ impl Sites {
                 "[ai]" => Kind::Ai,
                 "[mail]" => Kind::Mail,
                 "[ads]" => Kind::Ads,
-                "[spam]" => Kind::Spam,
                 line => {
                     sites.add(kind, line);
                     continue;
@@ -149,14 +146,12 @@ impl Sites {
             places.push((path, at));
             places.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         }
-        if kind != Kind::Spam {
-            let own = [name, source.as_str()].into_iter().filter(|_| !is_word);
-            for name in names.split_whitespace().chain(own) {
-                let name = name.to_lowercase().replace(['_', '-'], " ");
-                // `google ads` is the site that shows them, and its advertisements: see `of_source`.
-                if kind != Kind::Ads || !name.ends_with("ads") {
-                    self.sources.entry(name).or_insert(at);
-                }
+        let own = [name, source.as_str()].into_iter().filter(|_| !is_word);
+        for name in names.split_whitespace().chain(own) {
+            let name = name.to_lowercase().replace(['_', '-'], " ");
+            // `google ads` is the site that shows them, and its advertisements: see `of_source`.
+            if kind != Kind::Ads || !name.ends_with("ads") {
+                self.sources.entry(name).or_insert(at);
             }
         }
         self.sites.push(Site { name, source, kind, terms: terms.split_whitespace().collect() });

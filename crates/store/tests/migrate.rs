@@ -67,7 +67,10 @@ async fn a_changed_or_unknown_migration_stops_it() {
 
     client.query("INSERT INTO migrations VALUES (99, 'later', 1, now())").execute().await.unwrap();
     let error = store.migrate().await.unwrap_err();
-    assert!(matches!(error, MigrateError::Newer { found: 99, known, .. } if Some(&known) == numbers().last()), "{error:?}");
+    assert!(
+        matches!(error, MigrateError::Newer { found: 99, known, .. } if Some(&known) == numbers().last()),
+        "{error:?}"
+    );
     client.query("TRUNCATE TABLE migrations").execute().await.unwrap();
 
     client.query("INSERT INTO migrations VALUES (2, '0002_sessions', 1, now())").execute().await.unwrap();

@@ -13,6 +13,7 @@ use trackway_domain::property::PropertyCondition;
 use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
 use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint::TouchpointRule;
+use trackway_enrich::exclusion::{AgentRules, Exclusions, Pages, Referrers};
 use trackway_eventlog::embedded::{EmbeddedLog, Fsync, system_clock};
 use trackway_eventlog::kafka::{Compression, KafkaLog};
 use trackway_eventlog::spool::{self, Spool};
@@ -211,7 +212,7 @@ pub fn snapshots(settings: &Settings) -> anyhow::Result<Arc<dyn object_store::Ob
     let folder = settings.snapshots_folder();
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make folder `{}`", folder.display()))?;
     // Snapshots are durable before an offset is committed, so each is synced to the disk.
-    Ok(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(&folder)?))
+    Ok(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true)))
 }
 
 /// The gateway's config.
@@ -266,6 +267,7 @@ pub fn gateway_projects(settings: &Settings) -> Vec<trackway_gateway::Project> {
         write_keys: project.write_keys.iter().map(write_key).collect(),
         quota: quota(project.events_per_second_max, project.events_per_day_max),
         privacy: privacy(&project.privacy),
+        exclusions: exclusions(project),
     };
     settings.projects_or_default().iter().map(project).collect()
 }
@@ -292,6 +294,19 @@ fn privacy(privacy: &Privacy) -> trackway_gateway::Privacy {
             deny: privacy.properties_deny.clone(),
             hash: privacy.properties_hash.clone(),
         },
+    }
+}
+
+fn exclusions(project: &Project) -> Exclusions {
+    fn texts(list: &[String]) -> impl Iterator<Item = &str> {
+        list.iter().map(String::as_str)
+    }
+    let networks = project.exclude_addresses.iter().map(|range| range.parse().expect("the config was checked"));
+    Exclusions {
+        addresses: AddressRanges::new(networks.collect()),
+        user_agents: AgentRules::new(texts(&project.exclude_user_agents)).expect("the config was checked"),
+        referrers: Referrers::new(project.exclude_known_spam, texts(&project.exclude_referrers)),
+        pages: Pages::of(texts(&project.only_pages_of)).expect("the config was checked"),
     }
 }
 
@@ -422,6 +437,27 @@ mod tests {
         let name = |event, path| find(&rules.touchpoints, event, path, "", |_| None).map(|rule| rule.name.as_str());
         assert_eq!((name("a", ""), name("b", ""), name("c", "")), (Some("one"), Some("one"), Some("two")));
         assert_eq!((name("d", "/x"), name("d", "/y")), (Some("page"), None));
+    }
+
+    #[test]
+    fn what_a_project_excludes_reaches_its_gateway() {
+        let project = Project {
+            exclude_addresses: vec!["192.0.2.*".into()],
+            exclude_user_agents: vec!["/^Monitor/".into()],
+            exclude_referrers: vec!["spam.example".into()],
+            only_pages_of: vec!["https://shop.example".into()],
+            ..Project::stand_in()
+        };
+        let found = exclusions(&project);
+        assert!(
+            found.of_sender("192.0.2.1".parse().ok(), "").is_some() && found.of_sender(None, "Monitor 1").is_some()
+        );
+        assert!(found.of_page("https://shop.example/", "https://spam.example/").is_some());
+        assert!(found.of_page("https://shop.example/", "https://semalt.com/").is_some());
+        assert!(found.of_page("https://other.example/", "").is_some());
+        assert!(found.of_page("https://shop.example/", "").is_none());
+        let none = exclusions(&Project { exclude_known_spam: false, ..Project::stand_in() });
+        assert_eq!(none, Exclusions::NONE);
     }
 
     #[test]

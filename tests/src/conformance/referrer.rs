@@ -3,7 +3,7 @@
 use trackway_domain::channel::{ChannelRules, SiteAddress};
 use trackway_enrich::query::Tags;
 use trackway_enrich::sites::{self, Kind, Site};
-use trackway_enrich::{landing, page, referrer};
+use trackway_enrich::{exclusion, landing, page, referrer};
 
 use super::case::{Case, Fields, Outcome};
 
@@ -22,8 +22,7 @@ pub fn run(case: &Case) -> Outcome {
             same_site(case.expected().text("source"), site)
         }
         Some("referrer_spam") => {
-            let spam = referrer::parse(address).site.is_some_and(|site| site.kind == Kind::Spam);
-            Outcome::equal("spam", &case.expected().flag("spam"), &Some(spam))
+            Outcome::equal("spam", &case.expected().flag("spam"), &Some(exclusion::is_known_spam(address)))
         }
         Some(other) => Outcome::failed(format!("a report `{other}` is not known")),
         None if query.has("referring_domain") => {
@@ -46,7 +45,7 @@ fn parsed(case: &Case, address: &str) -> Outcome {
         Some(Kind::Ai) => "chatbot",
         // That parser takes shops that compare prices for search engines.
         Some(Kind::Shopping) => "search",
-        Some(Kind::Spam) | None => "unknown",
+        None => "unknown",
     };
     let expected = case.expected();
     let expected_medium = expected.text("medium").unwrap_or("unknown");
@@ -80,7 +79,7 @@ fn domain_type(kind: Kind) -> Option<&'static str> {
         Kind::Shopping => Some("Shopping"),
         Kind::Ai => Some("AI"),
         Kind::Mail => Some("Email"),
-        Kind::Ads | Kind::Spam => None,
+        Kind::Ads => None,
     }
 }
 

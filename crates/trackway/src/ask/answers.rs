@@ -205,29 +205,6 @@ pub fn journey(answer: &pb::PersonJourneyResponse, look: Look) -> String {
     out + &freshness(answer.freshness.as_ref(), look)
 }
 
-/// Each partition of the log, and how far the tables are.
-pub fn lag(answer: &pb::LagResponse, look: Look) -> String {
-    let mut table = Table::new(&[
-        ("topic", Align::Left),
-        ("partition", Align::Right),
-        ("log end", Align::Right),
-        ("done", Align::Right),
-        ("behind", Align::Right),
-        ("watermark", Align::Left),
-    ]);
-    for lag in &answer.partitions {
-        table.row(vec![
-            clean(&lag.topic),
-            lag.partition.to_string(),
-            count(lag.log_end),
-            count(lag.done),
-            count(lag.log_end.saturating_sub(lag.done)),
-            lag.watermark_ms.map_or_else(|| "-".to_owned(), minute),
-        ]);
-    }
-    table.to_text(look) + &freshness(answer.freshness.as_ref(), look)
-}
-
 /// What was made.
 pub fn audience_created(audience: &pb::Audience, _look: Look) -> String {
     format!(

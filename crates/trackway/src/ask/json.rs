@@ -160,24 +160,6 @@ pub fn journey(answer: &pb::PersonJourneyResponse) -> Value {
     })
 }
 
-/// Lag.
-pub fn lag(answer: &pb::LagResponse) -> Value {
-    let partition = |lag: &pb::PartitionLag| {
-        json!({
-            "topic": lag.topic,
-            "partition": lag.partition,
-            "log_end": lag.log_end,
-            "done": lag.done,
-            "watermark": lag.watermark_ms.map(time),
-            "watermark_ms": lag.watermark_ms,
-        })
-    };
-    json!({
-        "partitions": answer.partitions.iter().map(partition).collect::<Value>(),
-        "freshness": freshness(answer.freshness.as_ref()),
-    })
-}
-
 /// An audience.
 pub fn audience(audience: &pb::Audience) -> Value {
     let rule = audience.rule.as_ref().map(|rule| match rule {
@@ -358,7 +340,7 @@ fn member(member: &pb::Member) -> Value {
     })
 }
 
-fn freshness(freshness: Option<&pb::Freshness>) -> Value {
+pub(super) fn freshness(freshness: Option<&pb::Freshness>) -> Value {
     freshness.map_or(Value::Null, |freshness| {
         json!({
             "watermark": freshness.watermark_ms.map(time),
@@ -376,7 +358,7 @@ fn cost(cost: Option<&pb::Cost>) -> Value {
 }
 
 /// RFC 3339; null beyond the years that it has.
-fn time(ms: i64) -> Value {
+pub(super) fn time(ms: i64) -> Value {
     jiff::Timestamp::from_millisecond(ms).map_or(Value::Null, |at| json!(at.to_string()))
 }
 

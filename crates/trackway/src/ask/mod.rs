@@ -1,12 +1,13 @@
 //! `trackway ask`: questions to a query server, answered in the terminal or as JSON.
 //!
 //! One file per concern: [`questions`] is what can be typed and [`args`] reads its values, [`answers`] makes the text and
-//! [`json`] the documents, all pure; [`watch`] follows an audience, [`tail`] what arrives; this one connects, asks and explains what went wrong.
+//! [`json`] the documents, all pure, and [`lag`] is both for lag; [`watch`] follows an audience, [`tail`] what arrives; this one connects, asks and explains what went wrong.
 
 mod answers;
 mod args;
 mod flow;
 mod json;
+mod lag;
 mod questions;
 mod tail;
 mod text;
@@ -170,8 +171,14 @@ impl Asker {
                 self.shape(&answer, json::journey, answers::journey)
             }
             Question::Lag => {
-                let answer = client.lag(pb::LagRequest {}).await.map_err(explain)?.into_inner();
-                self.shape(&answer, json::lag, answers::lag)
+                let mut look = async || client.lag(pb::LagRequest {}).await.map(tonic::Response::into_inner);
+                let mut looks = lag::Looks { before: None, now: look().await.map_err(explain)? };
+                if lag::needs_second_look(&looks.now) {
+                    tokio::time::sleep(lag::BETWEEN).await;
+                    let now = look().await.map_err(explain)?;
+                    looks.before = Some(std::mem::replace(&mut looks.now, now));
+                }
+                self.shape(&looks, lag::json, lag::text)
             }
             Question::Audience(_) => unreachable!("audiences have their own service"),
             Question::Rejected { .. } | Question::Tail { .. } => unreachable!("what arrives has its own service"),

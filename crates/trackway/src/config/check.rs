@@ -8,6 +8,8 @@ use trackway_domain::channel::{ChannelCondition, ChannelPreset, SiteAddress};
 use trackway_domain::feedback::FeedbackKind;
 use trackway_domain::id::ProjectId;
 use trackway_domain::property::PropertyCondition;
+use trackway_enrich::exclusion::{AgentRules, Pages};
+use trackway_gateway::AddressRange;
 
 use super::settings::{LogKind, Project, Settings, WriteKey};
 use super::{ConfigError, Sources};
@@ -56,7 +58,7 @@ pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), Config
     at.range("gateway.body_seconds_max", gateway.body_seconds_max, 1..=600)?;
     at.range("gateway.connections_max", gateway.connections_max, 1..=1_000_000)?;
     for range in &gateway.trusted_proxies {
-        let fits = range.parse::<trackway_gateway::AddressRange>().is_ok();
+        let fits = range.parse::<AddressRange>().is_ok();
         at.that("gateway.trusted_proxies", range, fits, "networks such as 10.0.0.0/8 or 2001:db8::/32")?;
     }
     let secret = gateway.secret.is_empty() || gateway.secret.len() >= 16;
@@ -121,6 +123,7 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
             check_write_key(at, &key, write_key)?;
             at.that(&key, "…", keys.insert(&write_key.key), "the key of one project only")?;
         }
+        check_exclusions(at, &key, project)?;
         for (list, names) in [
             ("properties_allow", &project.privacy.properties_allow),
             ("properties_deny", &project.privacy.properties_deny),
@@ -189,6 +192,32 @@ fn check_channels(at: Place<'_>, n: usize, project: &Project) -> Result<(), Conf
             let fits = SiteAddress::parse(site).is_some();
             at.that(&key(list), site, fits, "sites such as shop.example or shop.example/part")?;
         }
+    }
+    Ok(())
+}
+
+fn check_exclusions(at: Place<'_>, key: &impl Fn(&str) -> String, project: &Project) -> Result<(), ConfigError> {
+    for range in &project.exclude_addresses {
+        let fits = range.parse::<AddressRange>().is_ok();
+        at.that(&key("exclude_addresses"), range, fits, "networks such as 10.0.0.0/8, 10.1.2.* or 2001:db8::/32")?;
+    }
+    for agent in &project.exclude_user_agents {
+        let problem = AgentRules::new([agent.as_str()]).err().map(|error| error.to_string());
+        let allowed = format!("a text or a regular expression; {}", problem.as_deref().unwrap_or_default());
+        at.that(&key("exclude_user_agents"), agent, problem.is_none(), &allowed)?;
+    }
+    for host in &project.exclude_referrers {
+        let fits = !host.is_empty() && !host.contains(['/', '*', '?', '#', ' ', ':']);
+        at.that(&key("exclude_referrers"), host, fits, "hosts such as spam.example")?;
+    }
+    for site in &project.only_pages_of {
+        let fits = site.contains("://") && Pages::of([site.as_str()]).is_ok();
+        at.that(
+            &key("only_pages_of"),
+            site,
+            fits,
+            "addresses such as https://shop.example or https://shop.example/part",
+        )?;
     }
     Ok(())
 }

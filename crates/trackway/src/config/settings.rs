@@ -321,7 +321,7 @@ section! {
 
 section! {
     /// A tenant. None at all: a project `default` with the write key `dev`, as long as the gateway listens on this machine
-    /// only. Keys, limits and privacy are read again when the file changes; the rest holds from the worker's next start.
+    /// only. Keys, limits, privacy and exclusions are read again when the file changes; the rest holds from the worker's next start.
     Project {
         /// Its name. 1 to 64 of a-z 0-9 _ -
         id: String = String::new(),
@@ -338,6 +338,20 @@ section! {
         events_per_day_max: u64 = 0,
         /// What is kept of visitors.
         privacy: Privacy = Privacy::default(),
+        /// Networks whose events are not wanted, for example of your office: ["192.0.2.0/24", "198.51.100.*"]. What is excluded,
+        /// by these and by what follows, is counted and not kept. A server that sends for its visitors and says their addresses
+        /// is judged by those.
+        exclude_addresses: Vec<String> = Vec::new(),
+        /// User agents whose events are not wanted: texts that they have in them, in any case of letters, or
+        /// "/a regular expression/i". Known bots need no rule: they are kept, marked, and in no answer unless asked for.
+        exclude_user_agents: Vec<String> = Vec::new(),
+        /// Sites whose visitors are not wanted, by the page before: hosts, each with all below it.
+        exclude_referrers: Vec<String> = Vec::new(),
+        /// Whether sites that are known for referrer spam are excluded, too.
+        exclude_known_spam: bool = true,
+        /// Your sites, for example ["https://shop.example", "https://example.com/shop"]: events on pages of others are not
+        /// wanted, such as of a copy of your pages. Events without a page (of servers, of apps) are taken. Empty: any page.
+        only_pages_of: Vec<String> = Vec::new(),
         /// Inactivity that ends a session; an event exactly this much later still belongs to it. Change it only with the
         /// people who read the reports: it changes what a session is. 1 to 86400.
         session_gap_seconds: u32 = 1800,
