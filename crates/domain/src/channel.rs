@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn conditions_ignore_case_and_can_be_turned_around() {
         let check = |test: ChannelTest, text: &str, expected: bool| {
-            let condition = ChannelCondition { field: ChannelField::UtmSource, test: test.clone(), negated: false };
+            let condition = ChannelCondition { field: ChannelField::UtmSource, test, negated: false };
             assert_eq!(condition.holds(text), expected, "{condition:?} {text}");
             let condition = ChannelCondition { negated: true, ..condition };
             assert_eq!(condition.holds(text), !expected, "{condition:?} {text}");

@@ -62,7 +62,40 @@ fn host(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What the parts mean, one cut after the other.
+    fn slowly(address: &str) -> Page<'_> {
+        let before_fragment = address.split('#').next().unwrap_or_default();
+        let (before_query, query) = before_fragment.split_once('?').unwrap_or((before_fragment, ""));
+        let is_scheme = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+        let rest = match before_query.split_once("://") {
+            Some((scheme, rest)) if is_scheme(scheme) => Some(rest),
+            _ => before_query.strip_prefix("//"),
+        };
+        let Some(rest) = rest else {
+            return Page { host: "", path: if before_query.starts_with('/') { before_query } else { "" }, query };
+        };
+        let slash = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(slash);
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let host = match host.split_once(']') {
+            Some((inner, _)) if host.starts_with('[') => &host[..=inner.len()],
+            _ if host.starts_with('[') => host,
+            _ => host.split(':').next().unwrap_or_default(),
+        };
+        Page { host: host.strip_prefix("www.").unwrap_or(host), path: if path.is_empty() { "/" } else { path }, query }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+        #[test]
+        fn an_address_comes_apart_as_one_cut_after_the_other_says(address in "(a://|//|www\\.)?[a:/?#@.\\[\\]ö]{0,9}") {
+            prop_assert_eq!(parse(&address), slowly(&address));
+        }
+    }
 
     fn check(address: &str, host: &str, path: &str, query: &str) {
         assert_eq!(parse(address), Page { host, path, query }, "{address}");

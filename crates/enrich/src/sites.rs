@@ -52,10 +52,9 @@ pub fn of_host(host: &str, path: &str) -> Option<&'static Site> {
         if let Some(found) = sites.exact.get(&host[at..]).and_then(|places| longest(places, path)) {
             return Some(&sites.sites[found]);
         }
-        if country > at {
-            if let Some(found) = sites.any_country.get(&host[at..country]).and_then(|places| longest(places, path)) {
-                return Some(&sites.sites[found]);
-            }
+        let before_country = if country > at { &host[at..country] } else { "" };
+        if let Some(found) = sites.any_country.get(before_country).and_then(|places| longest(places, path)) {
+            return Some(&sites.sites[found]);
         }
         at += host[at..].find('.')? + 1;
     }

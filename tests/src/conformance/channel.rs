@@ -71,7 +71,7 @@ fn visit<'a>(input: &Fields<'a>, preset: ChannelPreset) -> Result<Visit<'a>, Str
             "pathname" => visit.pathname = input.text(key).unwrap_or_default(),
             // Any other is a parameter of the page, of which the marks of clicks count.
             other if Clicks::of(other, "x") != Clicks::NONE => {
-                visit.clicks = visit.clicks.and(Clicks::of(other, &text))
+                visit.clicks = visit.clicks.and(Clicks::of(other, &text));
             }
             other => return Err(format!("an input `{other}` is not known")),
         }
