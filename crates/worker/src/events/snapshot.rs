@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use trackway_domain::dedup::{ContentClaim, KnownEvents};
 use trackway_domain::event::OrderKey;
 use trackway_domain::id::{EventKey, PersonKey, ProjectId};
+use trackway_domain::identity::Link;
 use trackway_domain::session::{Landing, SessionEvent, VisitorSessions};
 use trackway_domain::time::{EventTime, ReceivedAt};
 use trackway_wire::log::{self, DecodeError, pb};
@@ -61,9 +62,14 @@ impl EventsStage {
             visitors.push(pb::VisitorState {
                 key: key.0.to_be_bytes().to_vec().into(),
                 project: projects.number(&visitor.project),
-                user: visitor.user.map(|user| user.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
+                user: visitor.link.map(|link| link.user.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
                 runs: visitor.sessions.runs().map(run).collect(),
                 touched_minute: visitor.touched_minute,
+                link: visitor.link.map(|link| pb::VisitorLink {
+                    time_ms: link.since.time.0,
+                    sequence: link.since.sequence,
+                    key: link.since.key.0,
+                }),
             });
         }
         pb::EventsSnapshot {
@@ -124,12 +130,12 @@ impl EventsStage {
             let key = key(&visitor.key)?;
             let project =
                 projects.get(visitor.project as usize).ok_or(DecodeError::Field { field: "project" })?.clone();
-            let user = if visitor.user.is_empty() { None } else { Some(self::key(&visitor.user)?) };
+            let link = link(&visitor.user, visitor.link.as_ref())?;
             let runs: Vec<_> =
                 visitor.runs.iter().map(|run| session_run(run, &pages, &landings)).collect::<Result<_, _>>()?;
             let touched_minute = visitor.touched_minute;
             let sessions = VisitorSessions::restore(runs);
-            stage.visitors.insert(key, VisitorState { project, user, sessions, dirty: false, touched_minute });
+            stage.visitors.insert(key, VisitorState { project, link, sessions, dirty: false, touched_minute });
         }
         stage.touches = Touches::restore(stage.visitors.iter().map(|(key, visitor)| (visitor.touched_minute, *key)));
         let days = snapshot.days.into_iter().map(|day| (day.day, day.keys.into_iter().collect()));
@@ -155,6 +161,20 @@ fn content_claims(keys: &[u64], received_ms: &[i64], claimed_ms: &[i64]) -> Resu
         claimed: ReceivedAt(claimed),
     };
     Ok(keys.iter().zip(times).map(claim).collect())
+}
+
+/// Of before the earliest event counted, the first that arrived was the visitor's for good.
+fn link(user: &[u8], since: Option<&pb::VisitorLink>) -> Result<Option<Link>, DecodeError> {
+    if user.is_empty() {
+        return Ok(None);
+    }
+    let first = OrderKey { time: EventTime(i64::MIN), sequence: 0, key: EventKey(0) };
+    let since = since.map_or(first, |since| OrderKey {
+        time: EventTime(since.time_ms),
+        sequence: since.sequence,
+        key: EventKey(since.key),
+    });
+    Ok(Some(Link { user: key(user)?, since }))
 }
 
 /// A person's key in a message.
@@ -189,6 +209,14 @@ fn session_run(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_of_before_the_earliest_event_counted_stays() {
+        let user = PersonKey(7).0.to_be_bytes();
+        let since = OrderKey { time: EventTime(i64::MIN), sequence: 0, key: EventKey(0) };
+        assert_eq!(link(&user, None).ok(), Some(Some(Link { user: PersonKey(7), since })));
+        assert_eq!(link(&[], None).ok(), Some(None));
+    }
 
     #[test]
     fn a_snapshot_of_before_claims_had_a_time_of_their_own_is_read() {
