@@ -3,6 +3,7 @@
 //! Java runs below a small shell that waits for the end of its standard input, which the test process holds open. So
 //! the broker ends with the test process however that ends, `kill -9` included.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,6 +13,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use trackway_eventlog::kafka::{Compression, Config, KafkaLog};
 
 /// Any 16 bytes in base64url; a fresh folder makes a fresh cluster anyway.
 const CLUSTER_ID: &str = "dHJhY2t3YXktdGVzdHMtMQ";
@@ -72,6 +74,11 @@ impl KafkaBroker {
     /// `host:port` for clients.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A log over this broker, for a test's own records.
+    pub async fn log(&self) -> Result<KafkaLog> {
+        log(self.brokers()).await
     }
 
     /// Id of Java's process, whose CPU time benches read; `None` after [`Self::kill9`].
@@ -259,6 +266,21 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// [`KafkaBroker::log`] for who knows only the address.
+pub async fn log(brokers: String) -> Result<KafkaLog> {
+    let config = Config {
+        brokers,
+        compression: Compression::Lz4,
+        linger: Duration::from_millis(2),
+        delivery_timeout: Duration::from_secs(30),
+        queue_bytes_max: 1 << 20,
+        session_timeout: Duration::from_secs(10),
+        readers_max: 4,
+        properties: BTreeMap::new(),
+    };
+    Ok(KafkaLog::connect(config).await?)
 }
 
 /// The folder of the workspace: the first one above this crate.

@@ -5,6 +5,7 @@
 //! what it waited for.
 
 mod ask;
+mod faults;
 mod http;
 mod metrics;
 mod process;

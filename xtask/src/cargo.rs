@@ -1,4 +1,4 @@
-//! `check`, `test`, `bench`: cargo with the right arguments, so that people and CI run the same.
+//! `check`, `test`, `chaos`, `bench`: cargo with the right arguments, so that people and CI run the same.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -97,6 +97,23 @@ pub fn bench(args: &[&str]) -> Result<()> {
         cargo(&format!("bench {name}"), &[&run[..], args].concat())?;
     }
     Ok(())
+}
+
+/// Runs the cases of files or folders, named from where the user stands. Whether none failed.
+pub fn conformance(paths: &[&str]) -> Result<bool> {
+    need_compilers()?;
+    let paths = paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>().context("where are we?")?;
+    let args = ["run", "--quiet", "--package", "trackway-tests", "--bin", "conformance", "--"];
+    let status = cargo_command(&args).args(paths).status().context("cannot run cargo")?;
+    Ok(status.success())
+}
+
+/// Random input and random faults; `tests/src/bin/chaos.rs` knows the arguments.
+pub fn chaos(args: &[&str]) -> Result<()> {
+    need_compilers()?;
+    setup::run(true)?;
+    cargo("the program", &["build", "--package", "trackway"])?;
+    cargo("chaos", &[&["run", "--package", "trackway-tests", "--bin", "chaos", "--"], args].concat())
 }
 
 fn lints() -> Result<()> {

@@ -25,8 +25,14 @@ cargo xtask COMMAND
     --twice               send everything twice, with the same message ids: nothing may change
   check                 formatting, lints, and all tests that need no services
   test                  setup, formatting, lints, all tests
+  conformance PATH …    run cases of other systems (files, or folders of *.json) through our code; exit code 1 if any fails
   tracker               make trackers/web/t.min.js, which the gateway serves, out of t.js
   bench [NAME …] [-- ARGS]  build and run benches; without a name, all
+  chaos                 random input and random faults (kill -9, pauses, hand-overs) against the real program, round by round;
+                        after each, what is stored must be what an oracle says
+    --rounds N            how many (20), shared among the logs
+    --seed S              the same input and faults again; without it, others each time
+    --log LOG             embedded, kafka or both (both)
   fuzz [TARGET …]       look for bytes that break a law of the protocols or records; without a target, all
     --minutes N           for so long each (1)
 ";
@@ -35,6 +41,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
+        ["conformance", paths @ ..] if !paths.is_empty() => return conformance(paths),
         ["setup"] => setup::run(true).and_then(|()| setup::live::all()),
         ["setup", "--no-kafka"] => setup::run(false),
         ["demo", options @ ..] => demo::Options::parse(options).and_then(|options| demo::run(&options)),
@@ -42,6 +49,7 @@ fn main() -> ExitCode {
         ["test"] => cargo::test(),
         ["tracker"] => setup::live::tracker(),
         ["bench", names @ ..] => cargo::bench(names),
+        ["chaos", args @ ..] => cargo::chaos(args),
         ["fuzz", args @ ..] => fuzz::run(args),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
@@ -54,6 +62,18 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("\nerror: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Its last line is the sum, so nothing is said after it.
+fn conformance(paths: &[&str]) -> ExitCode {
+    match cargo::conformance(paths) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("\nerror: {e:#}");
             ExitCode::FAILURE

@@ -32,8 +32,13 @@ pub(crate) struct Done {
 impl PartitionState {
     /// Records that are in the log and not in the tables.
     pub(crate) fn pending(&self) -> u64 {
-        // Records that retention took are awaited no more. Progress may be ahead: the ends were read before it.
-        self.end.saturating_sub(self.done.map_or(0, |done| done.offset).max(self.start))
+        // Progress may be ahead: the ends were read before it.
+        self.end.saturating_sub(self.next())
+    }
+
+    /// The next record that the tables need. Those that retention took are awaited no more.
+    pub(crate) fn next(&self) -> u64 {
+        self.done.map_or(0, |done| done.offset).max(self.start)
     }
 
     pub(crate) fn watermark_ms(&self) -> Option<i64> {

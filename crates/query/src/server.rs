@@ -18,6 +18,7 @@ use trackway_store::Store;
 
 use crate::changes::RecentChanges;
 use crate::config::Config;
+use crate::lag;
 use crate::pb;
 use crate::service::{Desk, Service};
 use crate::tail::{self, Tails};
@@ -143,6 +144,10 @@ async fn serve_desk(listener: TcpListener, desk: Arc<Desk>) -> Result<(), ServeE
     {
         let desk = Arc::clone(&desk);
         tasks.spawn(async move { tail::follow(&desk).await });
+    }
+    {
+        let desk = Arc::clone(&desk);
+        tasks.spawn(async move { lag::gauge(&desk).await });
     }
 
     let (request_max, response_max) = (desk.config.request_bytes_max, desk.config.response_bytes_max);

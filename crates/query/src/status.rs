@@ -53,6 +53,11 @@ pub(crate) enum Fault {
     CursorGone { partition: u32, wanted: u64, start: u64 },
     #[error("the event log did not say within {} s where it ends", limit.as_secs())]
     TailBegin { limit: Duration },
+    #[error(
+        "ClickHouse did not say within {} s how far the tables are. The log keeps what was accepted, nothing is lost; look after ClickHouse",
+        limit.as_secs()
+    )]
+    TablesSilent { limit: Duration },
     #[error("this server is stopping. Subscribe again with the last cursor")]
     Stopping,
     #[error("the evaluation of the question ended in a bug; the server's log has its words")]
@@ -93,9 +98,11 @@ impl Fault {
             | Self::PersonKeys { .. } => Code::ResourceExhausted,
             Self::Time { .. } => Code::DeadlineExceeded,
             Self::CursorGone { .. } => Code::OutOfRange,
-            Self::Stopping | Self::WorkerBehind { .. } | Self::LogSlow { .. } | Self::TailBegin { .. } => {
-                Code::Unavailable
-            }
+            Self::Stopping
+            | Self::WorkerBehind { .. }
+            | Self::LogSlow { .. }
+            | Self::TailBegin { .. }
+            | Self::TablesSilent { .. } => Code::Unavailable,
             Self::Evaluation => Code::Internal,
         }
     }

@@ -8,13 +8,14 @@
 //!
 //! **Nothing is sent twice after a worker's crash.** It sends its changes again, with the same origins in the same order;
 //! what is not above the highest origin seen from a source (per partition here, since each is in order by itself) is dropped.
+//! The cursor carries these origins, so that this holds for a client that comes back too.
 //!
 //! **No task, no queue.** The stream is driven by the connection: a slow client takes changes from the log at its own
 //! pace, and one that is gone takes its stream with it.
 
 use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +81,6 @@ pub(crate) async fn begin(desk: Arc<Desk>, request: pb::SubscribeRequest) -> Res
         audience,
         told: cursor.next.clone(),
         cursor,
-        seen: HashMap::new(),
         ready,
         cursor_period,
         ended: false,
@@ -143,6 +143,7 @@ async fn snapshot(
         audience: audience_key(project, audience),
         next,
         floor: states.iter().map(|state| state.done.map_or(0, |done| done.offset)).collect(),
+        seen: BTreeMap::new(),
     })
 }
 
@@ -207,8 +208,6 @@ struct Subscription {
     cursor: Cursor,
     /// [`Cursor::next`] as the client was last told.
     told: Vec<u64>,
-    /// Highest origin by (partition here, partition of `journeys`).
-    seen: HashMap<(u32, u32), (u64, u32)>,
     /// Responses to send.
     ready: VecDeque<pb::SubscribeResponse>,
     arrivals: watch::Receiver<u64>,
@@ -318,7 +317,7 @@ impl Subscription {
             return false;
         }
         let this = (origin.offset, origin.index);
-        match self.seen.entry((partition, origin.partition)) {
+        match self.cursor.seen.entry((partition, origin.partition)) {
             Entry::Vacant(first) => {
                 first.insert(this);
                 true

@@ -23,7 +23,9 @@ use trackway_wire::rules::{audience_rule_from_pb, audience_rule_to_pb, rules_fro
 use crate::clock::PartitionClock;
 use crate::events::key;
 use crate::identities::IdentityRows;
+use crate::snapshots::changes::Changes;
 use crate::stage::{Decoded, Derived, FlushRange, Stage, Target};
+use crate::tracked::Tracked;
 use members::Members;
 use outbox::Outbox;
 use persons::{Standing, Users, seen};
@@ -38,7 +40,7 @@ pub struct JourneysStage {
     by_event: HashMap<(Arc<str>, String), Vec<u32>>,
     members: Members,
     /// Below whom keys of this partition stand; a key that is not here is a person by itself.
-    places: HashMap<PersonKey, Standing>,
+    places: Tracked<Standing>,
     /// Aliases of the projects that have their graph here.
     graphs: BTreeMap<Arc<str>, Users>,
     /// Last origin seen of each source partition: what is not after it came before.
@@ -49,6 +51,7 @@ pub struct JourneysStage {
     identity_changes: Vec<IdentityChangeRow>,
     outbox: Outbox,
     outgoing: Vec<Outgoing>,
+    snapshot: snapshot::Snapshot,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +115,7 @@ impl JourneysStage {
             audiences: Vec::new(),
             by_event: HashMap::new(),
             members: Members::new(),
-            places: HashMap::new(),
+            places: Tracked::new(),
             graphs: BTreeMap::new(),
             marks: BTreeMap::new(),
             version: 0,
@@ -120,6 +123,7 @@ impl JourneysStage {
             identity_changes: Vec::new(),
             outbox: Outbox::new(journeys_partitions),
             outgoing: Vec::new(),
+            snapshot: snapshot::Snapshot::default(),
         }
     }
 
@@ -343,8 +347,16 @@ impl Stage for JourneysStage {
         Some(ReceivedAt(clock.log_time.0.saturating_add(wait)))
     }
 
-    fn snapshot(&self, clock: &PartitionClock) -> Bytes {
-        log::encode(&self.to_snapshot(clock))
+    fn begin_snapshot(&mut self, clock: &PartitionClock) {
+        self.begin(clock);
+    }
+
+    fn go_on_with_snapshot(&mut self, entries_max: usize) -> Option<Changes> {
+        self.put_some(entries_max)
+    }
+
+    fn start_over(&mut self) {
+        self.all_changed();
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {

@@ -4,6 +4,7 @@
 //! same blocks under the same names and the same derived records under the same origins.
 
 mod common;
+mod kept;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use trackway_wire::log::{self, pb};
 use trackway_wire::rules::{audience_rule_to_pb, rules_to_pb};
 use trackway_worker::clock::PartitionClock;
 use trackway_worker::events::{EventsRows, EventsStage};
+use trackway_worker::snapshots::Content;
 use trackway_worker::stage::{Core, Derived, Effect, Stage, Target};
 
 const JOURNEYS: u32 = 3;
@@ -96,7 +98,7 @@ fn rules() -> PartitionRules {
         block_rows_max: 5,
         block_time: Duration::from_millis(40),
         flush_time: Duration::from_millis(15),
-        projects: vec![(shop(), ProjectRules { session: session_rules(), touchpoints: Vec::new() })],
+        projects: vec![(shop(), ProjectRules { session: session_rules(), ..ProjectRules::USUAL })],
     }
 }
 
@@ -172,26 +174,32 @@ struct World<R> {
     blocks: BTreeMap<(u64, i64), String>,
     rows: Vec<R>,
     derived: Vec<Derived>,
-    snapshot: Option<(u64, Bytes)>,
 }
 
-/// Runs a stage over a log; after each record it may crash, which loses all but the snapshot.
+/// Runs a stage over a log; after each record it may crash, which loses all but the snapshots. These are put together some
+/// entries at a time between records, as chains of deltas and bases.
+///
+/// - `harms`: what happens to the files of snapshots at a crash, each by a number; none if empty.
 fn run<S: Stage>(
     log: &[Record],
     crashes: &BTreeSet<usize>,
+    harms: &[usize],
     fresh: impl Fn() -> S,
-    restore: impl Fn(Bytes) -> (S, PartitionClock),
+    restore: impl Fn(&Content) -> (S, PartitionClock),
 ) -> World<S::Rows>
 where
     S::Rows: std::fmt::Debug,
 {
-    let mut world = World { blocks: BTreeMap::new(), rows: Vec::new(), derived: Vec::new(), snapshot: None };
+    let mut world = World { blocks: BTreeMap::new(), rows: Vec::new(), derived: Vec::new() };
+    let mut kept = kept::Kept::new();
+    let mut harms = harms.iter();
     let mut crashes = crashes.clone();
     let mut core = Core::new(fresh(), PartitionClock::new(), 0, PACE);
     let mut at = 0;
     while at < log.len() {
         let mut effects = Vec::new();
         core.apply(log[at].clone(), &mut effects);
+        core.go_on_saving(at % 3, &mut effects);
         at += 1;
         for effect in effects {
             match effect {
@@ -204,17 +212,19 @@ where
                         world.blocks.insert(block.first, rows);
                         world.rows.push(block.rows);
                     }
-                    if let Some(state) = block.snapshot {
-                        world.snapshot = Some((block.end, state));
-                    }
+                }
+                Effect::Snapshot(snapshot) => {
+                    kept.write(snapshot);
+                    core.on_written(1);
                 }
             }
         }
         if crashes.remove(&at) {
-            let (stage, clock, next) = match &world.snapshot {
-                Some((offset, state)) => {
-                    let (stage, clock) = restore(state.clone());
-                    (stage, clock, *offset)
+            harms.by_ref().take(2).for_each(|&number| kept.harm(number));
+            let (stage, clock, next) = match kept.restore() {
+                Some((offset, content)) => {
+                    let (stage, clock) = restore(&content);
+                    (stage, clock, offset)
                 }
                 None => (fresh(), PartitionClock::new(), 0),
             };
@@ -227,8 +237,12 @@ where
 }
 
 fn run_events(log: &[Record], crashes: &BTreeSet<usize>) -> World<EventsRows> {
-    let restore = |state| EventsStage::restore(0, JOURNEYS, state).expect("our own snapshot");
-    run(log, crashes, || EventsStage::new(0, JOURNEYS), restore)
+    run_events_harmed(log, crashes, &[])
+}
+
+fn run_events_harmed(log: &[Record], crashes: &BTreeSet<usize>, harms: &[usize]) -> World<EventsRows> {
+    let restore = |content: &Content| EventsStage::restore(0, JOURNEYS, content).expect("our own snapshot");
+    run(log, crashes, harms, || EventsStage::new(0, JOURNEYS), restore)
 }
 
 fn audience() -> pb::JourneysRecord {
@@ -241,8 +255,9 @@ fn audience() -> pb::JourneysRecord {
     pb::JourneysRecord { body: Some(pb::journeys_record::Body::Audience(audience)) }
 }
 
-fn cluster(crashes: &BTreeSet<usize>) -> Cluster {
-    let mut cluster = Cluster::new(JOURNEYS, BASE, crashes);
+/// - `harms`: as in [`run`].
+fn cluster(crashes: &BTreeSet<usize>, harms: &[usize]) -> Cluster {
+    let mut cluster = Cluster::new(JOURNEYS, BASE, crashes, harms);
     cluster.append_to_all(&pb::JourneysRecord { body: Some(pb::journeys_record::Body::Rules(rules_to_pb(&rules()))) });
     cluster
 }
@@ -393,6 +408,28 @@ proptest! {
         prop_assert_eq!(straight.blocks, crashed.blocks);
     }
 
+    /// Files of snapshots that are spoilt, cut or gone cost a longer replay, and nothing else.
+    #[test]
+    fn damaged_snapshots_change_nothing(
+        scripts in scripts(),
+        crashes in prop::collection::btree_set(1..50_usize, 1..6),
+        harms in prop::collection::vec(0..100_000_usize, 12),
+        turns in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let log = events_log(&scripts);
+        let straight = run_events(&log, &BTreeSet::new());
+        let harmed = run_events_harmed(&log, &crashes, &harms);
+        prop_assert_eq!(&straight.blocks, &harmed.blocks);
+        let stays = |crashes: &BTreeSet<usize>, harms: &[usize]| {
+            let mut cluster = cluster(crashes, harms);
+            cluster.append_to_all(&audience());
+            cluster.run(&straight.derived, &turns);
+            let rows = cluster.rows.iter().flat_map(|rows| &rows.members);
+            live(rows.map(|row| ((row.person, row.entered_ms, row.left_ms), row.sign)))
+        };
+        prop_assert_eq!(stays(&BTreeSet::new(), &[]), stays(&crashes, &harms));
+    }
+
     #[test]
     fn tables_and_streams_equal_the_oracles_through_crashes(
         scripts in scripts(),
@@ -442,7 +479,7 @@ proptest! {
 
         // Persons and audience: what the first stage derived, over partitions that tell each other. Replays have put some
         // records into the log twice.
-        let mut cluster = cluster(&journeys_crashes);
+        let mut cluster = cluster(&journeys_crashes, &[]);
         cluster.append_to_all(&audience());
         cluster.run(&world.derived, &turns);
         let bought: Vec<_> = counted.iter().filter(|script| script.buys && !script.bot && script.alias.is_none()).collect();
@@ -509,7 +546,7 @@ proptest! {
     ) {
         let world = run_events(&events_log(&scripts), &BTreeSet::new());
         let (pairs, _) = pairs(&scripts);
-        let mut cluster = cluster(&journeys_crashes);
+        let mut cluster = cluster(&journeys_crashes, &[]);
         cluster.run(&world.derived, &[]);
         let bought: Vec<_> = counted(&scripts).into_iter().filter(|script| script.buys && !script.bot && script.alias.is_none()).collect();
         let store: Vec<Derived> = bought.iter().flat_map(|script| {

@@ -111,7 +111,11 @@ impl Processes {
     }
 
     pub fn kill9_children(&mut self, name: &str) -> Result<()> {
-        let pid = self.of(name)?.child.as_ref().with_context(|| format!("{name} does not run"))?.id();
+        self.signal_children(name, "KILL")
+    }
+
+    pub fn signal_children(&mut self, name: &str, signal: &str) -> Result<()> {
+        let pid = self.pid(name)?;
         let mut children = String::new();
         // Of every thread: the one that started a child is the one that lists it.
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -119,9 +123,23 @@ impl Processes {
         }
         ensure!(!children.trim().is_empty(), "{name} has no children");
         for child in children.split_whitespace() {
-            signal("KILL", child)?;
+            self::signal(signal, child)?;
         }
         Ok(())
+    }
+
+    pub fn signal(&mut self, name: &str, signal: &str) -> Result<()> {
+        self::signal(signal, &self.pid(name)?.to_string())
+    }
+
+    pub fn pid(&mut self, name: &str) -> Result<u32> {
+        Ok(self.of(name)?.child.as_ref().with_context(|| format!("{name} does not run"))?.id())
+    }
+
+    /// Role and settings of a process.
+    pub fn like(&mut self, name: &str) -> Result<(&'static str, Vec<(String, String)>)> {
+        let process = self.of(name)?;
+        Ok((process.role, process.environment.clone()))
     }
 
     /// Sends SIGTERM; the caller waits.
@@ -214,8 +232,9 @@ fn program() -> Result<PathBuf> {
         return Ok(other.into());
     }
     let test = std::env::current_exe().context("cannot find this test's own file")?;
-    // `target/debug/deps/TEST` -> `target/debug/trackway`
-    let folder = test.parent().and_then(Path::parent).context("a test lies in a folder of cargo's")?;
+    // `target/debug/deps/TEST` or `target/debug/BINARY` -> `target/debug/trackway`
+    let folder = test.parent().context("a test lies in a folder of cargo's")?;
+    let folder = if folder.ends_with("deps") { folder.parent().context("deps lies in a folder")? } else { folder };
     let program = folder.join("trackway");
     ensure!(program.is_file(), "there is no {}. Run `cargo build -p trackway`", program.display());
     Ok(program)

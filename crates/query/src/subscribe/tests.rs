@@ -39,7 +39,12 @@ fn desk(log: &Arc<MemoryLog>, ends: [u64; 2]) -> Arc<Desk> {
 }
 
 fn cursor(next: [u64; 2], floor: [u64; 2]) -> Cursor {
-    Cursor { audience: audience_key(&shop(), "buyers"), next: next.to_vec(), floor: floor.to_vec() }
+    Cursor {
+        audience: audience_key(&shop(), "buyers"),
+        next: next.to_vec(),
+        floor: floor.to_vec(),
+        seen: BTreeMap::new(),
+    }
 }
 
 fn subscription(desk: &Arc<Desk>, cursor: Cursor) -> Subscription {
@@ -50,7 +55,6 @@ fn subscription(desk: &Arc<Desk>, cursor: Cursor) -> Subscription {
         audience: "buyers".into(),
         told: cursor.next.clone(),
         cursor,
-        seen: HashMap::new(),
         ready: VecDeque::new(),
         cursor_period: tokio::time::interval(Duration::from_secs(3600)),
         ended: false,
@@ -111,6 +115,21 @@ async fn changes_of_the_audience_that_are_new_come_in_order() {
     let mut subscription = subscription(&desk, cursor([0, 0], [5, 0]));
     assert_eq!(persons(&mut subscription).await.expect("the log has them"), [2, 4, 5, 6]);
     assert_eq!(subscription.cursor.next, [9, 0]);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_is_not_told_again_what_a_crashed_worker_repeats() {
+    let log = Arc::new(a_log());
+    append(&log, 0, vec![change("buyers", 2, (0, 5, 0)), change("buyers", 4, (0, 5, 2))]).await;
+    let desk = desk(&log, [9, 0]);
+    let mut before = subscription(&desk, cursor([0, 0], [5, 0]));
+    assert_eq!(persons(&mut before).await.expect("the log has them"), [2, 4]);
+    let kept = before.cursor.to_text();
+    append(&log, 0, vec![change("buyers", 2, (0, 5, 0)), change("buyers", 4, (0, 5, 2))]).await;
+    append(&log, 0, vec![change("buyers", 6, (0, 6, 0))]).await;
+    drop(before);
+    let mut after = subscription(&desk, Cursor::parse(&kept).expect("a cursor"));
+    assert_eq!(persons(&mut after).await.expect("the log has them"), [6]);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::text::{
 };
 
 /// Longest name in a table; longer ones are cut.
-const NAME_CHARS_MAX: usize = 40;
+pub(super) const NAME_CHARS_MAX: usize = 40;
 
 /// Longest path and query, and longest part of what was sent, in a line.
 const TARGET_CHARS_MAX: usize = 160;
@@ -203,29 +203,6 @@ pub fn journey(answer: &pb::PersonJourneyResponse, look: Look) -> String {
         out.push_str(&table.to_text(look));
     }
     out + &freshness(answer.freshness.as_ref(), look)
-}
-
-/// Each partition of the log, and how far the tables are.
-pub fn lag(answer: &pb::LagResponse, look: Look) -> String {
-    let mut table = Table::new(&[
-        ("topic", Align::Left),
-        ("partition", Align::Right),
-        ("log end", Align::Right),
-        ("done", Align::Right),
-        ("behind", Align::Right),
-        ("watermark", Align::Left),
-    ]);
-    for lag in &answer.partitions {
-        table.row(vec![
-            clean(&lag.topic),
-            lag.partition.to_string(),
-            count(lag.log_end),
-            count(lag.done),
-            count(lag.log_end.saturating_sub(lag.done)),
-            lag.watermark_ms.map_or_else(|| "-".to_owned(), minute),
-        ]);
-    }
-    table.to_text(look) + &freshness(answer.freshness.as_ref(), look)
 }
 
 /// What was made.

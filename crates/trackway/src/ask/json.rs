@@ -78,6 +78,60 @@ pub fn touchpoints(answer: &pb::TouchpointsResponse) -> Value {
     })
 }
 
+/// Touchpoints and the steps between them.
+pub fn touchpoint_flow(answer: &pb::TouchpointFlowResponse) -> Value {
+    let feedback = |score: &pb::FeedbackScore| {
+        json!({
+            "kind": score.kind,
+            "answers": score.answers,
+            "scores": score.scores,
+            "mean": score.mean,
+            "nps": score.nps,
+        })
+    };
+    let touchpoint = |row: &pb::TouchpointFlow| {
+        json!({
+            "stage": row.stage,
+            "touchpoint": row.touchpoint,
+            "contacts": row.contacts,
+            "persons": row.persons,
+            "repeats": row.repeats,
+            "ends": row.ends,
+            "dwell_seconds_mean": row.dwell_seconds_mean,
+            "next_seconds_mean": row.next_seconds_mean,
+            "feedback": row.feedback.iter().map(feedback).collect::<Value>(),
+        })
+    };
+    let transition = |row: &pb::TouchpointTransition| {
+        json!({
+            "from_stage": row.from_stage,
+            "from": row.from,
+            "to_stage": row.to_stage,
+            "to": row.to,
+            "progress": progress(row.progress()),
+            "count": row.count,
+            "seconds_mean": row.seconds_mean,
+        })
+    };
+    json!({
+        "persons": answer.persons,
+        "touchpoints": answer.touchpoints.iter().map(touchpoint).collect::<Value>(),
+        "transitions": answer.transitions.iter().map(transition).collect::<Value>(),
+        "freshness": freshness(answer.freshness.as_ref()),
+        "cost": cost(answer.cost.as_ref()),
+    })
+}
+
+/// Progress along the stages, in a word.
+pub fn progress(progress: pb::StageProgress) -> &'static str {
+    match progress {
+        pb::StageProgress::Unspecified => "",
+        pb::StageProgress::Forward => "forward",
+        pb::StageProgress::Same => "same",
+        pb::StageProgress::Back => "back",
+    }
+}
+
 /// A journey.
 pub fn journey(answer: &pb::PersonJourneyResponse) -> Value {
     let event = |event: &pb::JourneyEvent| {
@@ -103,24 +157,6 @@ pub fn journey(answer: &pb::PersonJourneyResponse) -> Value {
         "events": answer.events.iter().map(event).collect::<Value>(),
         "freshness": freshness(answer.freshness.as_ref()),
         "cost": cost(answer.cost.as_ref()),
-    })
-}
-
-/// Lag.
-pub fn lag(answer: &pb::LagResponse) -> Value {
-    let partition = |lag: &pb::PartitionLag| {
-        json!({
-            "topic": lag.topic,
-            "partition": lag.partition,
-            "log_end": lag.log_end,
-            "done": lag.done,
-            "watermark": lag.watermark_ms.map(time),
-            "watermark_ms": lag.watermark_ms,
-        })
-    };
-    json!({
-        "partitions": answer.partitions.iter().map(partition).collect::<Value>(),
-        "freshness": freshness(answer.freshness.as_ref()),
     })
 }
 
@@ -304,7 +340,7 @@ fn member(member: &pb::Member) -> Value {
     })
 }
 
-fn freshness(freshness: Option<&pb::Freshness>) -> Value {
+pub(super) fn freshness(freshness: Option<&pb::Freshness>) -> Value {
     freshness.map_or(Value::Null, |freshness| {
         json!({
             "watermark": freshness.watermark_ms.map(time),
@@ -322,7 +358,7 @@ fn cost(cost: Option<&pb::Cost>) -> Value {
 }
 
 /// RFC 3339; null beyond the years that it has.
-fn time(ms: i64) -> Value {
+pub(super) fn time(ms: i64) -> Value {
     jiff::Timestamp::from_millisecond(ms).map_or(Value::Null, |at| json!(at.to_string()))
 }
 

@@ -1,11 +1,13 @@
 //! `trackway ask`: questions to a query server, answered in the terminal or as JSON.
 //!
 //! One file per concern: [`questions`] is what can be typed and [`args`] reads its values, [`answers`] makes the text and
-//! [`json`] the documents, all pure; [`watch`] follows an audience, [`tail`] what arrives; this one connects, asks and explains what went wrong.
+//! [`json`] the documents, all pure, and [`lag`] is both for lag; [`watch`] follows an audience, [`tail`] what arrives; this one connects, asks and explains what went wrong.
 
 mod answers;
 mod args;
+mod flow;
 mod json;
+mod lag;
 mod questions;
 mod tail;
 mod text;
@@ -66,6 +68,7 @@ pub async fn run(args: AskArgs) -> anyhow::Result<()> {
         | Question::Trend { .. }
         | Question::Sessions { .. }
         | Question::Touchpoints { .. }
+        | Question::Flow { .. }
         | Question::Journey { .. }
         | Question::Lag => asker.query(args.question).await?,
     };
@@ -141,6 +144,17 @@ impl Asker {
                 let answer = client.touchpoints(request).await.map_err(explain)?.into_inner();
                 self.shape(&answer, json::touchpoints, answers::touchpoints)
             }
+            Question::Flow { scope, gap, top, include_bots } => {
+                let request = pb::TouchpointFlowRequest {
+                    range: scope.range(),
+                    project: scope.project,
+                    include_bots,
+                    gap_ms: gap.unwrap_or(0),
+                    transitions_max: top,
+                };
+                let answer = client.touchpoint_flow(request).await.map_err(explain)?.into_inner();
+                self.shape(&answer, json::touchpoint_flow, flow::touchpoint_flow)
+            }
             Question::Journey { scope, who, touchpoints_only, last, include_bots } => {
                 use pb::person_journey_request::Who as Asked;
                 let user = who.user.map(Asked::UserId);
@@ -157,8 +171,14 @@ impl Asker {
                 self.shape(&answer, json::journey, answers::journey)
             }
             Question::Lag => {
-                let answer = client.lag(pb::LagRequest {}).await.map_err(explain)?.into_inner();
-                self.shape(&answer, json::lag, answers::lag)
+                let mut look = async || client.lag(pb::LagRequest {}).await.map(tonic::Response::into_inner);
+                let mut looks = lag::Looks { before: None, now: look().await.map_err(explain)? };
+                if lag::needs_second_look(&looks.now) {
+                    tokio::time::sleep(lag::BETWEEN).await;
+                    let now = look().await.map_err(explain)?;
+                    looks.before = Some(std::mem::replace(&mut looks.now, now));
+                }
+                self.shape(&looks, lag::json, lag::text)
             }
             Question::Audience(_) => unreachable!("audiences have their own service"),
             Question::Rejected { .. } | Question::Tail { .. } => unreachable!("what arrives has its own service"),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use hashbrown::HashMap;
 use trackway_domain::audience::{Change, Membership, Stay};
 use trackway_domain::id::PersonKey;
 use trackway_domain::time::EventTime;
@@ -12,6 +11,7 @@ use trackway_wire::log::pb;
 use super::{Audience, JourneysStage, Outgoing};
 use crate::clock::PartitionClock;
 use crate::touches::{self, Touches};
+use crate::tracked::Tracked;
 
 /// Audience (place in the list) and key.
 pub(super) type MemberKey = (u32, PersonKey);
@@ -39,7 +39,7 @@ impl Member {
 /// Members, and lists of those that something is due for.
 #[derive(Debug)]
 pub(super) struct Members {
-    pub all: HashMap<MemberKey, Member>,
+    pub all: Tracked<Member>,
     /// Whose stays may have changed since the last block.
     dirty: Vec<MemberKey>,
     /// Whom the record at hand touched: whose subscribers may have to hear of it.
@@ -52,7 +52,7 @@ pub(super) struct Members {
 impl Members {
     pub fn new() -> Self {
         Self {
-            all: HashMap::new(),
+            all: Tracked::new(),
             dirty: Vec::new(),
             fresh: Vec::new(),
             timers: BTreeSet::new(),
@@ -64,7 +64,7 @@ impl Members {
     ///
     /// - `hidden`: whether the key is part of another's person, should nothing be held of it yet.
     pub fn touch(&mut self, key: MemberKey, hidden: bool, clock: &PartitionClock) -> &mut Member {
-        let member = self.all.entry(key).or_insert_with(|| Member {
+        let member = self.all.get_or_insert_with(key, || Member {
             state: Membership::restore(Vec::new(), None, hidden, false),
             touched_minute: touches::NEVER,
             ..Member::default()
@@ -111,9 +111,10 @@ impl Members {
     pub fn evict(&mut self, audiences: &[Audience], clock: &PartitionClock) {
         let horizon = Touches::<MemberKey>::horizon(clock);
         while let Some((minute, member_key)) = self.touches.due(horizon) {
-            let Some(member) = self.all.get_mut(&member_key).filter(|member| member.touched_minute == minute) else {
+            if self.all.peek(&member_key).is_none_or(|member| member.touched_minute != minute) {
                 continue;
-            };
+            }
+            let member = self.all.get_mut(&member_key).expect("just looked at");
             let rule = &audiences[member_key.0 as usize].rule;
             member.state.evict(rule, clock.watermark(), clock.log_time, clock.rules.hold);
             if member.state.is_empty() {

@@ -64,8 +64,8 @@ pub(super) struct Users {
 }
 
 impl JourneysStage {
-    pub(super) fn parent(&self, of: PersonKey) -> Option<PersonKey> {
-        self.places.get(&of).and_then(|standing| standing.place.parent())
+    pub(super) fn parent(&mut self, of: PersonKey) -> Option<PersonKey> {
+        self.places.peek(&of).and_then(|standing| standing.place.parent())
     }
 
     /// The first stage has learnt something of a device.
@@ -128,7 +128,7 @@ impl JourneysStage {
         clock: &PartitionClock,
         change: impl FnOnce(&mut Standing) -> R,
     ) -> R {
-        let standing = self.places.entry(moved).or_default();
+        let standing = self.places.get_or_insert_with(moved, Standing::default);
         let (from, alias_from) = (standing.place.parent(), standing.by_alias());
         let result = change(standing);
         standing.forget_unnamed();
@@ -173,9 +173,9 @@ impl JourneysStage {
 
     /// Something that a key has, or is known to have had: handed on to whom it stands below.
     pub(super) fn hand_on(&mut self, number: u32, of: PersonKey, seen: Vec<Seen>) {
-        let Some(standing) = self.places.get(&of) else { return };
+        let Some(standing) = self.places.peek(&of) else { return };
         let Some(to) = standing.place.parent() else { return };
-        let member = &self.members.all[&(number, of)];
+        let Some(member) = self.members.all.peek(&(number, of)) else { return };
         let audience = &self.audiences[number as usize];
         // A device is called by its user's id where its own events name none.
         let user_id = if member.user_id.is_empty() { standing.user_id(to) } else { &member.user_id };
@@ -234,7 +234,7 @@ impl JourneysStage {
         let audience = &self.audiences[number as usize];
         let gone = self.members.touch((number, person), false, clock).state.withdraw(via, events, &audience.rule);
         if let Some(to) = self.parent(person) {
-            self.outbox.has_no_longer(to, person, (number, audience), gone);
+            self.outbox.has_no_longer(to, person, (number, &self.audiences[number as usize]), gone);
         }
     }
 

@@ -9,7 +9,9 @@ use trackway_worker::clock::PartitionClock;
 use trackway_worker::journeys::{JourneysRows, JourneysStage};
 use trackway_worker::stage::{Core, Derived, Effect, SnapshotPace, Target};
 
-pub const PACE: SnapshotPace = SnapshotPace { time_ms: 30, records: 7 };
+use crate::kept::Kept;
+
+pub const PACE: SnapshotPace = SnapshotPace { time_ms: 15, records: 3 };
 
 /// One partition: its log, and its worker.
 struct Partition {
@@ -19,7 +21,8 @@ struct Partition {
     applied: usize,
     crashes: BTreeSet<usize>,
     blocks: BTreeMap<(u64, i64), String>,
-    snapshot: Option<(u64, Bytes)>,
+    kept: Kept,
+    harms: Vec<usize>,
 }
 
 pub struct Cluster {
@@ -33,7 +36,8 @@ pub struct Cluster {
 
 impl Cluster {
     /// - `crashes`: after how many applied records a partition crashes, the same for each.
-    pub fn new(partitions: u32, begin_ms: i64, crashes: &BTreeSet<usize>) -> Self {
+    /// - `harms`: what happens to its files of snapshots then, each by a number.
+    pub fn new(partitions: u32, begin_ms: i64, crashes: &BTreeSet<usize>, harms: &[usize]) -> Self {
         let partition = |number| Partition {
             log: Vec::new(),
             core: Core::new(JourneysStage::new(number, partitions, 1), PartitionClock::new(), 0, PACE),
@@ -41,7 +45,8 @@ impl Cluster {
             applied: 0,
             crashes: crashes.clone(),
             blocks: BTreeMap::new(),
-            snapshot: None,
+            kept: Kept::new(),
+            harms: harms.to_vec(),
         };
         let partitions = (0..partitions).map(partition).collect();
         Self { partitions, now_ms: begin_ms, rows: Vec::new(), changes: BTreeMap::new() }
@@ -106,6 +111,7 @@ impl Cluster {
         let Some(record) = partition.log.get(partition.at).cloned() else { return };
         let mut effects = Vec::new();
         partition.core.apply(record, &mut effects);
+        partition.core.go_on_saving(partition.at % 3, &mut effects);
         partition.at += 1;
         partition.applied += 1;
         let mut appended = Vec::new();
@@ -120,19 +126,23 @@ impl Cluster {
                         partition.blocks.insert(block.first, text);
                         self.rows.push(block.rows);
                     }
-                    if let Some(state) = block.snapshot {
-                        partition.snapshot = Some((block.end, state));
-                    }
+                }
+                Effect::Snapshot(snapshot) => {
+                    partition.kept.write(snapshot);
+                    partition.core.on_written(1);
                 }
             }
         }
         if partition.crashes.remove(&partition.applied) {
             let number = n as u32;
-            let (stage, clock, next) = match &partition.snapshot {
-                Some((offset, state)) => {
-                    let restored = JourneysStage::restore(number, journeys, 1, state.clone());
+            for _ in 0..2 {
+                partition.harms.pop().into_iter().for_each(|harm| partition.kept.harm(harm));
+            }
+            let (stage, clock, next) = match partition.kept.restore() {
+                Some((offset, content)) => {
+                    let restored = JourneysStage::restore(number, journeys, 1, &content);
                     let (stage, clock) = restored.expect("our own snapshot");
-                    (stage, clock, *offset)
+                    (stage, clock, offset)
                 }
                 None => (JourneysStage::new(number, journeys, 1), PartitionClock::new(), 0),
             };

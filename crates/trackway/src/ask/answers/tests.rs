@@ -152,22 +152,6 @@ fn a_journey_says_who_and_what() {
     );
 }
 
-#[test]
-fn lag_is_shown_by_partition() {
-    let partitions = vec![
-        pb::PartitionLag { topic: "events".into(), partition: 0, log_end: 1_500, done: 1_400, watermark_ms: Some(0) },
-        pb::PartitionLag { topic: "events".into(), partition: 1, log_end: 0, done: 0, watermark_ms: None },
-    ];
-    check(
-        &lag(&pb::LagResponse { partitions, freshness: FRESH }, Look::PLAIN),
-        &[
-            "  topic   partition  log end   done  behind  watermark",
-            "  events          0    1,500  1,400     100  1970-01-01 00:00 UTC",
-            "  events          1        0      0       0  -",
-        ],
-    );
-}
-
 fn buyers() -> pb::Audience {
     let rule = pb::EventCountRule { event: "purchase".into(), count_min: 2, window_ms: 30 * 86_400_000 };
     pb::Audience {
