@@ -281,10 +281,13 @@ fn kept_under(script: &Script) -> PersonKey {
     script.user.map_or(device_key(script.visitor), user_key)
 }
 
+/// Two keys that are one person.
+type Pair = (PersonKey, PersonKey);
+
 /// All that makes two keys one person, by rescanning: a visitor's user is the one that its earliest event names, of those
 /// that came after the last command; aliases join, of devices those after the last command. First all pairs, then those
 /// of visitors and their users, which come first there.
-fn pairs(scripts: &[Script]) -> (Vec<(PersonKey, PersonKey)>, Vec<(PersonKey, PersonKey)>) {
+fn pairs(scripts: &[Script]) -> (Vec<Pair>, Vec<Pair>) {
     let mut seen = BTreeSet::new();
     let mut named: BTreeMap<u8, Vec<(OrderKey, PersonKey)>> = BTreeMap::new();
     let mut devices: Vec<(PersonKey, PersonKey)> = Vec::new();
