@@ -4,9 +4,12 @@
 //! window runs out then, unless a further event extends it. So stays are a function of the events alone, whatever order
 //! they arrived in; a timer is needed only to tell subscribers that somebody has left.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::id::EventKey;
+use hashbrown::HashSet;
+
+use crate::id::{EventKey, PersonKey};
 use crate::time::{EventTime, ReceivedAt, Watermark};
 
 /// Who belongs to an audience.
@@ -46,19 +49,32 @@ pub struct Seen {
     pub time: EventTime,
     /// Which it is.
     pub key: EventKey,
+    /// From whom it is known: the key itself, or one that is the same person and hands on what it has.
+    pub via: PersonKey,
     /// Received time of the log when it was added; from it on it is held.
     pub received: ReceivedAt,
 }
 
-/// What one person has done that one audience looks at.
+impl Seen {
+    /// Which event it is, whoever it is known from.
+    fn event(&self) -> (EventTime, EventKey) {
+        (self.time, self.key)
+    }
+}
+
+/// What one key has done that one audience looks at, and those keys that are the same person and hand on to it.
+///
+/// A key that is part of another's person is *hidden*: it holds what it has, hands it on, and is in no audience by itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// In order of time.
+    /// In order of time, event and whom it is known from. An event that is known from several counts once.
     seen: Vec<Seen>,
     /// The first stay began then already, by events that are no longer held.
     floor: Option<EventTime>,
     /// Stays as told, if they may have changed since.
     told: Option<Vec<Stay>>,
+    /// It is part of another person.
+    hidden: bool,
     /// Whether subscribers were told that the person is in.
     pub is_in: bool,
 }
@@ -73,23 +89,67 @@ pub enum Change {
 }
 
 impl Membership {
-    /// Adds one event, unless it is held already. Order of arrival does not matter.
-    pub fn on_event(&mut self, event: Seen, rule: &AudienceRule) {
-        let place = self.seen.partition_point(|seen| (seen.time, seen.key) < (event.time, event.key));
-        if self.seen.get(place).is_some_and(|seen| (seen.time, seen.key) == (event.time, event.key)) {
-            return;
+    /// Adds one event, unless it is held from the same key already. Order of arrival does not matter. Returns whether it was
+    /// held from nobody.
+    pub fn on_event(&mut self, event: Seen, rule: &AudienceRule) -> bool {
+        let place = self.seen.partition_point(|seen| (seen.event(), seen.via) < (event.event(), event.via));
+        if self.seen.get(place).is_some_and(|seen| (seen.event(), seen.via) == (event.event(), event.via)) {
+            return false;
         }
+        let known = |place: Option<&Seen>| place.is_some_and(|seen| seen.event() == event.event());
+        let is_new = !known(self.seen.get(place)) && !known(place.checked_sub(1).and_then(|n| self.seen.get(n)));
         self.remember(rule);
         self.seen.insert(place, event);
+        is_new
     }
 
-    /// Takes over what another person did, who turned out to be this one, or what the store knows of this one's past. An
-    /// event that is held already counts once.
-    pub fn merge(&mut self, other: impl IntoIterator<Item = Seen>, rule: &AudienceRule) {
+    /// Takes over what another key has, or what the store knows of this one's past. Returns those that were held from
+    /// nobody.
+    pub fn merge(&mut self, other: impl IntoIterator<Item = Seen>, rule: &AudienceRule) -> Vec<Seen> {
         self.remember(rule);
-        self.seen.extend(other);
+        let held: HashSet<_> = self.seen.iter().map(Seen::event).collect();
+        let mut other: Vec<Seen> = other.into_iter().collect();
+        self.seen.extend(other.iter().copied());
         self.seen.sort_unstable();
-        self.seen.dedup_by_key(|seen| (seen.time, seen.key));
+        self.seen.dedup_by_key(|seen| (seen.event(), seen.via));
+        other.sort_unstable();
+        other.dedup_by_key(|seen| seen.event());
+        other.retain(|seen| !held.contains(&seen.event()));
+        other
+    }
+
+    /// Lets go of what is known from `via`: of all of it, or of these events. Returns what is held from nobody any longer.
+    pub fn withdraw(
+        &mut self,
+        via: PersonKey,
+        events: Option<&HashSet<(EventTime, EventKey)>>,
+        rule: &AudienceRule,
+    ) -> Vec<Seen> {
+        self.remember(rule);
+        let goes = |seen: &Seen| seen.via == via && events.is_none_or(|events| events.contains(&seen.event()));
+        let (mut gone, left): (Vec<Seen>, Vec<Seen>) = self.seen.iter().partition(|seen| goes(seen));
+        self.seen = left;
+        if !gone.is_empty() {
+            // It may have begun by what is gone.
+            self.floor = None;
+        }
+        let left = |seen: &Seen| self.seen.binary_search_by_key(&seen.event(), Seen::event).is_ok();
+        gone.retain(|seen| !left(seen));
+        gone
+    }
+
+    /// The key is part of another person from now on, or a person by itself again.
+    pub fn hide(&mut self, hidden: bool, rule: &AudienceRule) {
+        if self.hidden != hidden {
+            self.remember(rule);
+            self.hidden = hidden;
+        }
+    }
+
+    /// Whether the key is part of another person.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
     }
 
     /// Stays to take back and to put in since this was last asked.
@@ -134,7 +194,7 @@ impl Membership {
         }
     }
 
-    /// What is held, for a snapshot or a move to another person.
+    /// What is held, for a snapshot or for the key that this one hands on to.
     #[must_use]
     pub fn seen(&self) -> &[Seen] {
         &self.seen
@@ -146,13 +206,6 @@ impl Membership {
         self.floor
     }
 
-    /// Gives away all events, for a move to another person. Its stays are to be taken back.
-    pub fn take(&mut self, rule: &AudienceRule) -> Vec<Seen> {
-        self.remember(rule);
-        self.floor = None;
-        std::mem::take(&mut self.seen)
-    }
-
     /// Whether nothing is held and nothing to be told.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -161,17 +214,21 @@ impl Membership {
 
     /// From a snapshot.
     #[must_use]
-    pub fn restore(seen: Vec<Seen>, floor: Option<EventTime>, is_in: bool) -> Self {
-        Self { seen, floor, told: None, is_in }
+    pub fn restore(seen: Vec<Seen>, floor: Option<EventTime>, hidden: bool, is_in: bool) -> Self {
+        Self { seen, floor, told: None, hidden, is_in }
     }
 
     /// The stays, in order.
     #[must_use]
     pub fn stays(&self, rule: &AudienceRule) -> Vec<Stay> {
+        if self.hidden {
+            return Vec::new();
+        }
         let AudienceRule::EventCount { count_min, window, .. } = rule;
         let behind = *count_min as usize - 1;
         let mut stays: Vec<Stay> = Vec::new();
-        for (last, first) in self.seen.iter().skip(behind).zip(&self.seen) {
+        let once = self.once();
+        for (last, first) in once.iter().skip(behind).zip(&*once) {
             let (entered, left) = (last.time, first.time.plus(*window));
             if left <= entered {
                 continue;
@@ -185,6 +242,16 @@ impl Membership {
             first.entered = first.entered.min(floor);
         }
         stays
+    }
+
+    /// Each event once.
+    fn once(&self) -> Cow<'_, [Seen]> {
+        if self.seen.windows(2).all(|pair| pair[0].event() != pair[1].event()) {
+            return Cow::Borrowed(&self.seen);
+        }
+        let mut once = self.seen.clone();
+        once.dedup_by_key(|seen| seen.event());
+        Cow::Owned(once)
     }
 
     fn remember(&mut self, rule: &AudienceRule) {
@@ -241,12 +308,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const ME: PersonKey = PersonKey(7);
+    const OTHER: PersonKey = PersonKey(8);
+
     fn rule(count_min: u32, window: u64) -> AudienceRule {
         AudienceRule::EventCount { event: "purchase".into(), count_min, window: Duration::from_millis(window) }
     }
 
     fn seen(time: i64, key: u64) -> Seen {
-        Seen { time: EventTime(time), key: EventKey(key), received: ReceivedAt(0) }
+        Seen { time: EventTime(time), key: EventKey(key), via: ME, received: ReceivedAt(0) }
     }
 
     fn check(count: u32, window: u64, times: &[i64], expected: &[(i64, i64)]) {
@@ -279,10 +349,12 @@ mod tests {
     fn an_event_counts_once_however_it_comes() {
         let rule = rule(2, 10);
         let mut member = Membership::default();
-        member.on_event(seen(5, 0), &rule);
-        member.on_event(Seen { received: ReceivedAt(9), ..seen(5, 0) }, &rule);
-        member.merge([Seen { received: ReceivedAt(-9), ..seen(5, 0) }], &rule);
+        assert!(member.on_event(seen(5, 0), &rule));
+        assert!(!member.on_event(Seen { received: ReceivedAt(9), ..seen(5, 0) }, &rule));
+        assert!(!member.on_event(Seen { via: OTHER, ..seen(5, 0) }, &rule));
+        assert_eq!(member.merge([Seen { received: ReceivedAt(-9), ..seen(5, 0) }], &rule), []);
         assert_eq!(member.stays(&rule), []);
+        assert_eq!(member.withdraw(ME, None, &rule), [], "the other knows it still");
         member.on_event(seen(5, 1), &rule);
         assert_eq!(member.stays(&rule).len(), 1);
     }
@@ -363,11 +435,27 @@ mod tests {
                     settle(target, &mut table);
                 }
             }
-            // The other turns out to be the same person.
-            let moved = other.take(&rule);
-            settle(&mut other, &mut table);
-            member.merge(moved, &rule);
-            settle(&mut member, &mut table);
+            // The other turns out to be part of the same person, then to be none, then again.
+            for told in [false, true] {
+                other.hide(true, &rule);
+                if told {
+                    settle(&mut other, &mut table);
+                }
+                let handed = other.seen().iter().map(|seen| Seen { via: OTHER, ..*seen }).collect::<Vec<_>>();
+                prop_assert_eq!(member.merge(handed.iter().copied(), &rule), handed.clone());
+                settle(&mut member, &mut table);
+                if !told {
+                    prop_assert_eq!(member.withdraw(OTHER, None, &rule), handed);
+                    other.hide(false, &rule);
+                    settle(&mut other, &mut table);
+                    settle(&mut member, &mut table);
+                    table.sort();
+                    let mut apart = oracle::stays(&times[..parted.min(times.len())], &rule);
+                    apart.extend(oracle::stays(&times[parted.min(times.len())..], &rule));
+                    apart.sort();
+                    prop_assert_eq!(&table, &apart);
+                }
+            }
             table.sort();
             prop_assert_eq!(&table, &oracle::stays(&times, &rule));
             // In order of time, what is over may leave at any moment and the rest is as before.

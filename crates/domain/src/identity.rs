@@ -1,10 +1,18 @@
 //! Who a visitor is: alone a person of its own, identified the user's person.
 //!
-//! - The first user that a visitor is seen with is the visitor's user for good: all its events without a user, past and
-//!   later, are that user's.
-//! - An event of the same visitor that names another user belongs to that other user alone. Two known users never
-//!   become one because they share a device; only an explicit alias does that.
+//! - An event that names a user is that user's, for good, whatever becomes known later.
+//! - A visitor's user is the one that its **earliest** event names (in the order of events, not of arrival): all its events
+//!   without a user, past and later, are that user's. An earlier one that arrives later moves the visitor.
+//! - Two known users never become one because they share a device; only an explicit alias does that ([`aliases`]). An alias
+//!   that names a device makes it the user's ([`place`]).
+//! - What was joined wrongly is parted by a command: a visitor is a person of its own then until an event that comes after
+//!   the command names a user again; two users are parted until an alias joins them again.
+//! - A person is what is connected by these links ([`oracle`]). Repeats, chains and rings are harmless.
 
+pub mod aliases;
+pub mod place;
+
+use crate::event::OrderKey;
 use crate::id::PersonKey;
 
 /// Ids that say nobody: a variable that was not filled in. Compared without case and surrounding blanks.
@@ -46,45 +54,78 @@ pub fn is_refused(id: &str) -> bool {
         || id == "00000000-0000-0000-0000-000000000000"
 }
 
-/// What an event tells about its visitor's identity.
+/// The user of a visitor, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Whose the visitor is.
+    pub user: PersonKey,
+    /// The earliest event known that names a user.
+    pub since: OrderKey,
+}
+
+/// What an event changes about its visitor's user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identified {
-    /// Nothing new. The event belongs to this person (merges elsewhere may carry it on).
-    Known {
-        /// Whose event it is.
-        person: PersonKey,
-    },
-    /// The visitor's first user: everything of the visitor moves there, the past included.
-    Joined {
-        /// The user's person, whose the event is too.
-        person: PersonKey,
+    /// Nothing.
+    Known,
+    /// It is known now: everything of the visitor moves there, the past included.
+    Joined,
+    /// It is another than was thought, since this event is earlier than those that came before it.
+    Moved {
+        /// Whose the visitor was so far.
+        from: PersonKey,
     },
 }
 
-/// Settles whose an event is, and learns the visitor's user from it.
+/// Learns a device's user from an event that names one. The same events give the same user in any order.
 ///
-/// - `visitor`: key of the event's visitor.
-/// - `user`: key of the user that the event names, if any.
-/// - `link`: the visitor's user so far; set by the first event that names one.
-pub fn on_event(visitor: PersonKey, user: Option<PersonKey>, link: &mut Option<PersonKey>) -> Identified {
-    match (user, *link) {
-        (None, None) => Identified::Known { person: visitor },
-        (None, Some(linked)) => Identified::Known { person: linked },
-        // A server-side visitor is its user: there is nothing to join.
-        (Some(user), _) if user == visitor => Identified::Known { person: user },
-        (Some(user), None) => {
-            *link = Some(user);
-            Identified::Joined { person: user }
-        }
-        (Some(user), Some(_)) => Identified::Known { person: user },
+/// - `link`: the device's user so far. (A user's server-side self is that user and has no link.)
+pub fn on_event(user: PersonKey, order: OrderKey, link: &mut Option<Link>) -> Identified {
+    let before = *link;
+    if before.is_some_and(|link| link.since <= order) {
+        return Identified::Known;
+    }
+    *link = Some(Link { user, since: order });
+    match before {
+        None => Identified::Joined,
+        Some(link) if link.user == user => Identified::Known,
+        Some(link) => Identified::Moved { from: link.user },
     }
 }
 
-/// The key that an event's row is stored under: its visitor's, so that a later identification moves it without a rewrite;
-/// or its user's, when that is not the visitor's own user, since it must not move with the visitor.
+/// The key that an event's row and all that follows from it are kept under: that of the user it names, or else of its
+/// visitor. So what becomes known of the visitor later moves its events without a rewrite, and only those that are its.
 #[must_use]
-pub fn stored_under(visitor: PersonKey, person: PersonKey, link: Option<PersonKey>) -> PersonKey {
-    if person == visitor || link == Some(person) { visitor } else { person }
+pub fn stored_under(visitor: PersonKey, user: Option<PersonKey>) -> PersonKey {
+    user.unwrap_or(visitor)
+}
+
+/// The meaning, without any thought of speed.
+pub mod oracle {
+    use super::{OrderKey, PersonKey};
+
+    /// The user of a device whose events named these, by looking at them all.
+    #[must_use]
+    pub fn user(named: &[(OrderKey, PersonKey)]) -> Option<PersonKey> {
+        named.iter().min().map(|&(_, user)| user)
+    }
+
+    /// The least key that is connected with `key` by pairs, by searching again until nothing new is found.
+    #[must_use]
+    pub fn person(key: PersonKey, pairs: &[(PersonKey, PersonKey)]) -> PersonKey {
+        let mut found = vec![key];
+        loop {
+            let next = pairs.iter().find_map(|&(a, b)| match (found.contains(&a), found.contains(&b)) {
+                (true, false) => Some(b),
+                (false, true) => Some(a),
+                (true, true) | (false, false) => None,
+            });
+            match next {
+                Some(key) => found.push(key),
+                None => return *found.iter().min().expect("the key itself"),
+            }
+        }
+    }
 }
 
 /// Which keys are one person, from pairs "this key's person is that key's", with any number of hops.
@@ -142,6 +183,8 @@ impl PersonMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::EventKey;
+    use crate::time::EventTime;
     use proptest::prelude::*;
 
     const V: PersonKey = PersonKey(1);
@@ -158,24 +201,24 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_first_user_takes_the_visitor_and_a_second_only_its_own_events() {
-        let mut link = None;
-        assert_eq!(on_event(V, None, &mut link), Identified::Known { person: V });
-        assert_eq!(on_event(V, Some(A), &mut link), Identified::Joined { person: A });
-        assert_eq!(on_event(V, Some(A), &mut link), Identified::Known { person: A });
-        assert_eq!(on_event(V, Some(B), &mut link), Identified::Known { person: B });
-        assert_eq!(on_event(V, None, &mut link), Identified::Known { person: A });
-        assert_eq!(stored_under(V, A, link), V);
-        assert_eq!(stored_under(V, B, link), B);
-        assert_eq!(stored_under(V, V, None), V);
+    fn order(time: i64, key: u64) -> OrderKey {
+        OrderKey { time: EventTime(time), sequence: 0, key: EventKey(key) }
     }
 
     #[test]
-    fn a_user_without_a_device_has_nothing_to_join() {
+    fn the_earliest_event_that_names_a_user_gives_the_visitor_away() {
         let mut link = None;
-        assert_eq!(on_event(A, Some(A), &mut link), Identified::Known { person: A });
-        assert_eq!(link, None);
+        assert_eq!(on_event(A, order(5, 0), &mut link), Identified::Joined);
+        assert_eq!(on_event(B, order(6, 0), &mut link), Identified::Known);
+        assert_eq!(on_event(B, order(5, 1), &mut link), Identified::Known);
+        assert_eq!(on_event(B, order(4, 0), &mut link), Identified::Moved { from: A });
+        assert_eq!(on_event(B, order(3, 0), &mut link), Identified::Known);
+        assert_eq!(link, Some(Link { user: B, since: order(3, 0) }));
+    }
+
+    #[test]
+    fn an_event_is_kept_under_the_user_it_names() {
+        assert_eq!((stored_under(V, Some(A)), stored_under(V, None)), (A, V));
     }
 
     /// Persons as connected components, by searching again until nothing changes.
@@ -195,6 +238,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_visitors_user_does_not_depend_on_arrival(named in prop::collection::vec((0..4_i64, 0..3_u64, 1..4_u128), 0..8)) {
+            let named: Vec<_> = named.into_iter().map(|(time, key, user)| (order(time, key), PersonKey(user))).collect();
+            // Of two events with one key only one counts.
+            let mut counted: Vec<(OrderKey, PersonKey)> = Vec::new();
+            for (order, user) in named {
+                if counted.iter().all(|(known, _)| *known != order) {
+                    counted.push((order, user));
+                }
+            }
+            let mut link = None;
+            let mut told = None;
+            for &(order, user) in &counted {
+                match on_event(user, order, &mut link) {
+                    Identified::Known => {}
+                    Identified::Joined => prop_assert_eq!(told.replace(user), None),
+                    Identified::Moved { from } => prop_assert_eq!(told.replace(user), Some(from)),
+                }
+            }
+            prop_assert_eq!(told, oracle::user(&counted));
+            prop_assert_eq!(link.map(|link| link.user), told);
+        }
+
         #[test]
         fn persons_are_the_connected_components(pairs in prop::collection::vec((0..6_u128, 0..6_u128), 0..12), flat: bool) {
             let mut map = PersonMap::default();

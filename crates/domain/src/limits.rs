@@ -45,3 +45,16 @@ pub const FUNNEL_STEPS_MAX: usize = 32;
 
 /// Events of one session, and so of one hostile visitor's state; the next one begins a new session.
 pub const SESSION_EVENTS_MAX: usize = 10_000;
+
+/// Users that aliases make one person. People have a handful of accounts; a thousand is a script that aliases everybody
+/// to one id. Joining two persons looks at all their users, so this bounds what one alias costs.
+pub const ALIASED_USERS_MAX: usize = 1_000;
+
+/// Aliases that hold in one project. They live in one partition, at some 200 bytes each.
+pub const ALIASES_OF_PROJECT_MAX: usize = 1_000_000;
+
+/// Devices that join the same two users.
+pub const ALIAS_CAUSES_MAX: usize = 100;
+
+/// Users that aliases say one device is.
+pub const ALIASES_OF_DEVICE_MAX: usize = 100;

@@ -210,6 +210,39 @@ pub(crate) fn journey(request: pb::PersonJourneyRequest) -> Checked<Journey> {
     })
 }
 
+/// What is to be parted, and on whose word.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unmerge {
+    pub project: ProjectId,
+    pub parted: Parted,
+    pub by: String,
+    pub reason: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Parted {
+    Visitor(String),
+    Users(String, String),
+}
+
+pub(crate) fn unmerge(request: pb::UnmergeRequest) -> Checked<Unmerge> {
+    use pb::unmerge_request::What;
+    let parted = match request.what {
+        None => return Err(missing("visitor_id` or `users")),
+        Some(What::VisitorId(id)) => Parted::Visitor(outside_id("visitor_id", id)?),
+        Some(What::Users(users)) => Parted::Users(
+            outside_id("users.user_id", users.user_id)?,
+            outside_id("users.from_user_id", users.from_user_id)?,
+        ),
+    };
+    Ok(Unmerge {
+        project: project(&request.project)?,
+        parted,
+        by: outside_id("by", request.by)?,
+        reason: outside_id("reason", request.reason)?,
+    })
+}
+
 /// The rule and name of an audience that may be created.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NewAudience {

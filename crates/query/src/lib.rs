@@ -35,6 +35,7 @@ mod tail;
 mod touchpoint_flow;
 mod touchpoints;
 mod trend;
+mod unmerge;
 
 pub use config::{Config, Topics};
 pub use server::{Bound, Clock, ServeError, bind, serve};

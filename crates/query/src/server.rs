@@ -172,7 +172,12 @@ async fn serve_desk(listener: TcpListener, desk: Arc<Desk>) -> Result<(), ServeE
                 .max_encoding_message_size(response_max),
         )
         .add_service(
-            pb::intake_service_server::IntakeServiceServer::new(service)
+            pb::intake_service_server::IntakeServiceServer::new(service.clone())
+                .max_decoding_message_size(request_max)
+                .max_encoding_message_size(response_max),
+        )
+        .add_service(
+            pb::identity_service_server::IdentityServiceServer::new(service)
                 .max_decoding_message_size(request_max)
                 .max_encoding_message_size(response_max),
         )
@@ -204,6 +209,7 @@ async fn tell_health(desk: Arc<Desk>, health: HealthReporter) {
         pb::query_service_server::SERVICE_NAME,
         pb::audience_service_server::SERVICE_NAME,
         pb::intake_service_server::SERVICE_NAME,
+        pb::identity_service_server::SERVICE_NAME,
     ];
     let tell = async |status: ServingStatus| {
         for name in names {

@@ -1,4 +1,4 @@
-//! The three gRPC services: each method checks its request, waits for a place in line, asks, and counts what it cost. What a
+//! The four gRPC services: each method checks its request, waits for a place in line, asks, and counts what it cost. What a
 //! question means stands in the file of its name.
 
 use std::future::Future;
@@ -22,7 +22,7 @@ use crate::status::{Fault, Loudness, code_name};
 use crate::tail::{self, Tails};
 use crate::{
     audience, check, funnel, journey, lag, paths, pb, rejected, sessions, subscribe, touchpoint_flow, touchpoints,
-    trend,
+    trend, unmerge,
 };
 
 /// What all questions share.
@@ -182,6 +182,13 @@ impl pb::query_service_server::QueryService for Service {
     async fn lag(&self, request: Request<pb::LagRequest>) -> Result<Response<pb::LagResponse>, Status> {
         let pb::LagRequest {} = request.into_inner();
         self.0.answer("lag", lag::answer(&self.0)).await
+    }
+}
+
+#[tonic::async_trait]
+impl pb::identity_service_server::IdentityService for Service {
+    async fn unmerge(&self, request: Request<pb::UnmergeRequest>) -> Result<Response<pb::UnmergeResponse>, Status> {
+        self.0.answer("unmerge", async { unmerge::order(&self.0, check::unmerge(request.into_inner())?).await }).await
     }
 }
 

@@ -138,7 +138,8 @@ pub struct SessionRow {
     pub sign: i8,
 }
 
-/// "This key's person is that key's." Table `identities`, a ReplacingMergeTree by (project, key).
+/// "This key's person is that key's", or is so no longer. Table `identities`, a ReplacingMergeTree by (project, key,
+/// person, by_alias): of each of these the row with the highest version counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct IdentityRow {
     /// Tenant.
@@ -153,6 +154,42 @@ pub struct IdentityRow {
     pub user_id: String,
     /// Event time of the event that said so, ms.
     pub at_ms: i64,
+    /// It follows from aliases, not from what happened on the device: the two do not take each other back.
+    pub by_alias: bool,
+    /// It was so until now.
+    pub removed: bool,
+    /// Grows from row to row of whoever writes this key: see [`identity_version`].
+    pub version: u64,
+}
+
+/// Version of what a record says, from the time of the log and its offset there: grows within a partition, whatever the
+/// offsets of a topic that was made anew.
+#[must_use]
+pub fn identity_version(log_time_ms: i64, offset: u64) -> u64 {
+    (log_time_ms.max(0).unsigned_abs() << 20) | (offset & 0xf_ffff)
+}
+
+/// A command that changed who is who. Table `identity_changes`: the audit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct IdentityChangeRow {
+    /// Tenant.
+    pub project: Arc<str>,
+    /// Key of the device or user that was parted.
+    pub key: u128,
+    /// Its id as the command said.
+    pub id: String,
+    /// Key of the user that it was parted from; 0: it was nobody's.
+    pub other: u128,
+    /// Id of that user, where the command said it.
+    pub other_id: String,
+    /// Who ordered it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When it was ordered, ms.
+    pub ordered_ms: i64,
+    /// Time of the log when it took effect, ms.
+    pub applied_ms: i64,
 }
 
 /// One stay of a person in an audience, put in (1) or taken back (-1). Table `audience_members`, a CollapsingMergeTree.

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Harness, project};
-use trackway_store::rows::{AudienceDefinition, EventRow, IdentityRow, MemberRow, ProgressRow, SessionRow};
+use trackway_store::rows::{
+    AudienceDefinition, EventRow, IdentityChangeRow, IdentityRow, MemberRow, ProgressRow, SessionRow,
+};
 
 const ODD: [&str; 6] = ["", "plain", "tab\tline\nquote'\"\\N\0zero", "ünï→💥", "{\"a\":[1]}", "\\"];
 
@@ -251,11 +253,33 @@ async fn every_column_of_the_other_tables_reads_back_equal() {
         visitor_id: "v".into(),
         user_id: ODD[3].into(),
         at_ms: BEGIN_MS,
+        by_alias: true,
+        removed: true,
+        version: 1 << 63,
     };
     store.insert(&[identity], "t").await.unwrap();
-    let sql =
-        "SELECT toString(tuple(project, key, person, visitor_id, user_id, toUnixTimestamp64Milli(at))) FROM identities";
-    assert_eq!(printed(&harness, sql).await, [format!("('shop',{},1,'v',{exit},{BEGIN_MS})", u128::MAX)]);
+    let sql = "SELECT toString(tuple(project, key, person, visitor_id, user_id, toUnixTimestamp64Milli(at), by_alias, removed,
+            version)) FROM identities";
+    let expected = format!("('shop',{},1,'v',{exit},{BEGIN_MS},true,true,{})", u128::MAX, 1_u64 << 63);
+    assert_eq!(printed(&harness, sql).await, [expected]);
+
+    let change = IdentityChangeRow {
+        project: project(),
+        key: u128::MAX,
+        id: ODD[0].into(),
+        other: 1,
+        other_id: ODD[1].into(),
+        by: "root".into(),
+        reason: ODD[3].into(),
+        ordered_ms: BEGIN_MS,
+        applied_ms: BEGIN_MS + 1,
+    };
+    store.insert(&[change], "t").await.unwrap();
+    let sql = "SELECT toString(tuple(project, key, id, other, other_id, by, reason, toUnixTimestamp64Milli(ordered),
+            toUnixTimestamp64Milli(applied))) FROM identity_changes";
+    let (id, other, applied) = (quoted(ODD[0]), quoted(ODD[1]), BEGIN_MS + 1);
+    let expected = format!("('shop',{},{id},1,{other},'root',{exit},{BEGIN_MS},{applied})", u128::MAX);
+    assert_eq!(printed(&harness, sql).await, [expected]);
 
     let member = MemberRow {
         project: project(),

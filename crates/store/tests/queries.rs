@@ -45,6 +45,7 @@ fn identity((key, person): (u128, u128)) -> IdentityRow {
         visitor_id: format!("v{key}"),
         user_id: format!("u{person}"),
         at_ms: T,
+        ..IdentityRow::default()
     }
 }
 

@@ -13,6 +13,7 @@ mod resend;
 mod serve;
 mod tasks;
 mod telemetry;
+mod unmerge;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Sends rejected requests to a gateway again, once what was wrong with them is mended there.
     ReplayRejected(resend::ResendArgs),
+    /// Parts what was joined wrongly: a visitor from its person, or two users.
+    Unmerge(unmerge::UnmergeArgs),
     /// Asks a query server.
     Ask(ask::AskArgs),
     /// Prints the settings in force, each explained.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Replay(args) => block_on(replay::run(args)),
         Command::ReplayRejected(args) => block_on(resend::run(args)),
+        Command::Unmerge(args) => block_on(unmerge::run(args)),
         Command::Ask(args) => block_on(async { ask::run(args).await.map(|()| ExitCode::SUCCESS) }),
         Command::Config { defaults: true } => print_config(&Settings::default()),
         Command::Config { defaults: false } => with_settings(config, |settings| print_config(&settings)),

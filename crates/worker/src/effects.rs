@@ -17,9 +17,10 @@ use trackway_domain::time::ReceivedAt;
 use trackway_eventlog::{Consumer, EventLog, NewRecord, TopicPartition};
 use trackway_store::Store;
 use trackway_store::insert::{InsertError, Row};
-use trackway_store::rows::{MemberRow, ProgressRow};
+use trackway_store::rows::ProgressRow;
 
 use crate::events::EventsRows;
+use crate::journeys::JourneysRows;
 use crate::snapshots::saver::{Base, Saver};
 use crate::snapshots::{Encoded, SnapshotError, Snapshots};
 use crate::stage::{Block, Derived, Snapshot, Target};
@@ -81,6 +82,7 @@ impl Insertable for EventsRows {
     async fn insert(&self, store: &Store, name: &str) -> Result<(), InsertError> {
         // Identities first and alone: an event must not be visible as a stranger's when its user is known already.
         insert_rows(store, &self.identities, name).await?;
+        insert_rows(store, &self.identity_changes, name).await?;
         let (events, sessions) = futures_util::future::join(
             insert_rows(store, &self.events, name),
             insert_rows(store, &self.sessions, name),
@@ -90,17 +92,19 @@ impl Insertable for EventsRows {
     }
 
     fn len(&self) -> usize {
-        self.events.len() + self.sessions.len() + self.identities.len()
+        self.events.len() + self.sessions.len() + self.identities.len() + self.identity_changes.len()
     }
 }
 
-impl Insertable for Vec<MemberRow> {
+impl Insertable for JourneysRows {
     async fn insert(&self, store: &Store, name: &str) -> Result<(), InsertError> {
-        insert_rows(store, self, name).await
+        insert_rows(store, &self.identities, name).await?;
+        insert_rows(store, &self.identity_changes, name).await?;
+        insert_rows(store, &self.members, name).await
     }
 
     fn len(&self) -> usize {
-        Vec::len(self)
+        self.members.len() + self.identities.len() + self.identity_changes.len()
     }
 }
 

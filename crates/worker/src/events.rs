@@ -13,18 +13,21 @@ use trackway_domain::dedup::KnownEvents;
 use trackway_domain::event::{Event, EventKind};
 use trackway_domain::fate::Fate;
 use trackway_domain::id::{PersonKey, ProjectId, Visitor};
+use trackway_domain::identity::{Link, stored_under};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::VisitorSessions;
 use trackway_domain::time::ReceivedAt;
-use trackway_store::rows::{EventRow, IdentityRow, SessionRow};
+use trackway_store::rows::{EventRow, IdentityChangeRow, IdentityRow, SessionRow};
 use trackway_wire::log::{self, DecodeError, pb};
 
 use crate::clock::PartitionClock;
+use crate::identities::IdentityRows;
 use crate::snapshots::changes::Changes;
 use crate::stage::{Decoded, Derived, FlushRange, Stage};
 use crate::touches::Touches;
 use crate::tracked::Tracked;
 use entries::Entries;
+pub(crate) use identity::change_row;
 use row::Enricher;
 pub(crate) use snapshot::key;
 
@@ -38,6 +41,7 @@ pub struct EventsStage {
     dirty: Vec<PersonKey>,
     touches: Touches<PersonKey>,
     rows: EventsRows,
+    identities: IdentityRows,
     entries: Entries,
     enricher: Enricher,
     snapshot: snapshot::Snapshot,
@@ -47,7 +51,7 @@ pub struct EventsStage {
 struct VisitorState {
     project: ProjectId,
     /// The user it belongs to, once it was identified.
-    user: Option<PersonKey>,
+    link: Option<Link>,
     sessions: VisitorSessions,
     dirty: bool,
     /// Minute in which it was last put into `touches`.
@@ -61,8 +65,10 @@ pub struct EventsRows {
     pub events: Vec<EventRow>,
     /// Sessions taken back and put in.
     pub sessions: Vec<SessionRow>,
-    /// Identities learnt.
+    /// Identities learnt, and unlearnt.
     pub identities: Vec<IdentityRow>,
+    /// Commands that changed who is who.
+    pub identity_changes: Vec<IdentityChangeRow>,
 }
 
 impl EventsStage {
@@ -76,6 +82,7 @@ impl EventsStage {
             dirty: Vec::new(),
             touches: Touches::new(),
             rows: EventsRows::default(),
+            identities: IdentityRows::default(),
             entries: Entries::new(partition, journeys_partitions),
             enricher: Enricher::default(),
             snapshot: snapshot::Snapshot::default(),
@@ -105,18 +112,19 @@ impl EventsStage {
         if is_bot && user.is_none() && !self.visitors.contains_key(&request.visitor_key) {
             // Crawlers come with a new visitor each time, of whom nothing need be held.
             clock.on_event(event.time);
-            let under = request.visitor_key;
+            let under = stored_under(request.visitor_key, user);
             self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
             return if late { Fate::Late } else { Fate::Counted };
         }
         self.hold_visitor(request, received);
-        let (person, under) = self.identify(&event, user, request);
+        let under = stored_under(request.visitor_key, user);
+        self.identify(&event, user, request);
         if event.received.kind.is_activity() && !is_bot {
             self.on_activity(&event, &enriched, request, clock);
-            self.entries.event(project, person, request.visitor, &event);
+            self.entries.event(project, under, request.visitor, &event);
         }
         if event.received.kind == EventKind::Alias {
-            self.on_alias(&event, user, project);
+            self.on_alias(&event, user, request);
         }
         clock.on_event(event.time);
         self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
@@ -137,10 +145,21 @@ pub(crate) struct Request<'a> {
     pub offset: u64,
     /// When the gateway received it; the same in every copy of the record.
     pub received: ReceivedAt,
+    /// Time of the log when it came.
+    pub log_time: ReceivedAt,
+}
+
+/// What a record of `events` says, other than time and rules.
+#[derive(Debug)]
+pub enum EventsBody {
+    /// What a visitor did.
+    Events(pb::VisitorEvents),
+    /// A visitor is to be a person of its own.
+    Unmerge(pb::VisitorUnmerge),
 }
 
 impl Stage for EventsStage {
-    type Body = pb::VisitorEvents;
+    type Body = EventsBody;
     type Rows = EventsRows;
 
     fn decode(value: Bytes) -> Result<Decoded<Self::Body>, DecodeError> {
@@ -150,14 +169,23 @@ impl Stage for EventsStage {
                 Ok(Decoded::Rules(trackway_wire::rules::rules_from_pb(&rules)?))
             }
             Some(pb::events_record::Body::Events(events)) if ProjectId::parse(&events.project).is_some() => {
-                Ok(Decoded::Body(events))
+                Ok(Decoded::Body(EventsBody::Events(events)))
             }
-            Some(pb::events_record::Body::Events(_)) => Err(DecodeError::Field { field: "project" }),
+            Some(pb::events_record::Body::Unmerge(unmerge)) if ProjectId::parse(&unmerge.project).is_some() => {
+                Ok(Decoded::Body(EventsBody::Unmerge(unmerge)))
+            }
+            Some(pb::events_record::Body::Events(_) | pb::events_record::Body::Unmerge(_)) => {
+                Err(DecodeError::Field { field: "project" })
+            }
             None => Err(DecodeError::Field { field: "body" }),
         }
     }
 
-    fn on_body(&mut self, offset: u64, received: ReceivedAt, mut body: pb::VisitorEvents, clock: &mut PartitionClock) {
+    fn on_body(&mut self, offset: u64, received: ReceivedAt, body: EventsBody, clock: &mut PartitionClock) {
+        let mut body = match body {
+            EventsBody::Events(events) => events,
+            EventsBody::Unmerge(unmerge) => return self.on_unmerge(&unmerge, offset, clock),
+        };
         let project = ProjectId::parse(&body.project).expect("checked in `decode`");
         let visitor = log::visitor_of(&body);
         let events = std::mem::take(&mut body.events);
@@ -171,6 +199,7 @@ impl Stage for EventsStage {
             bot: &body.bot,
             offset,
             received,
+            log_time: clock.log_time,
         };
         let mut fates = [0_u64; 4];
         for (index, event) in (0..).zip(events) {
@@ -211,7 +240,7 @@ impl Stage for EventsStage {
     fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {
         self.tell_sessions(clock);
         self.evict(clock);
-        std::mem::take(&mut self.rows)
+        EventsRows { identities: self.identities.take(), ..std::mem::take(&mut self.rows) }
     }
 
     fn next_due(&self, _clock: &PartitionClock) -> Option<ReceivedAt> {

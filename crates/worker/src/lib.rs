@@ -12,6 +12,7 @@ pub mod clock;
 mod effects;
 pub mod events;
 mod group;
+mod identities;
 pub mod journeys;
 pub mod partition;
 pub mod snapshots;

@@ -2,7 +2,7 @@
 //! back every one.
 
 use super::Values;
-use crate::rows::{AudienceDefinition, EventRow, IdentityRow, MemberRow, ProgressRow, SessionRow};
+use crate::rows::{AudienceDefinition, EventRow, IdentityChangeRow, IdentityRow, MemberRow, ProgressRow, SessionRow};
 
 /// A row type's table and columns.
 pub trait Columns: Sized + 'static {
@@ -107,6 +107,21 @@ columns! { IdentityRow, "identities",
     "visitor_id": Text(|row| &row.visitor_id),
     "user_id": Text(|row| &row.user_id),
     "at": Time(|row| row.at_ms),
+    "by_alias": Bool(|row| row.by_alias),
+    "removed": Bool(|row| row.removed),
+    "version": U64(|row| row.version),
+}
+
+columns! { IdentityChangeRow, "identity_changes",
+    "project": Name(|row| &row.project),
+    "key": U128(|row| row.key),
+    "id": Text(|row| &row.id),
+    "other": U128(|row| row.other),
+    "other_id": Text(|row| &row.other_id),
+    "by": Text(|row| &row.by),
+    "reason": Text(|row| &row.reason),
+    "ordered": Time(|row| row.ordered_ms),
+    "applied": Time(|row| row.applied_ms),
 }
 
 columns! { MemberRow, "audience_members",

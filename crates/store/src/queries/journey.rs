@@ -106,6 +106,7 @@ impl Store {
                 visitor_id: visitor_ids[n].clone(),
                 user_id: user_ids[n].clone(),
                 at_ms: times[n],
+                ..IdentityRow::default()
             }));
         }
         Ok(rows)

@@ -1,6 +1,16 @@
--- Rows that name one of the keys on either side. A pair that was said more than once gives its earliest row.
-SELECT key, person, visitor_id, user_id, at
-FROM identities
-WHERE project = {project:String} AND (key IN {keys:Array(UInt128)} OR person IN {keys:Array(UInt128)})
-ORDER BY key, person, at
-LIMIT 1 BY key, person
+-- Rows that name one of the keys on either side. A pair that was said more than once gives its earliest row; one whose
+-- newest row takes it back gives none.
+SELECT key, person, argMin(first_visitor_id, earliest), argMin(first_user_id, earliest), min(earliest)
+FROM
+(
+    SELECT key, person, by_alias,
+        argMinIf(visitor_id, at, NOT removed) AS first_visitor_id,
+        argMinIf(user_id, at, NOT removed) AS first_user_id,
+        minIf(at, NOT removed) AS earliest
+    FROM identities
+    WHERE project = {project:String} AND (key IN {keys:Array(UInt128)} OR person IN {keys:Array(UInt128)})
+    GROUP BY key, person, by_alias
+    HAVING NOT argMax(removed, version)
+)
+GROUP BY key, person
+ORDER BY key, person

@@ -1,7 +1,30 @@
--- The identities that one step does not settle: of a key that is itself somebody's person, or that has several.
--- See persons.sql. The order makes the solution the same each time.
-WITH mine AS (SELECT key, person FROM identities WHERE project = {project:String})
+-- The identities that two steps do not settle: see persons.sql. Where there are any, the aliases too, since they may go on
+-- where these end. The order makes the solution the same each time.
+WITH
+    parted AS
+    (
+        SELECT key, person, by_alias
+        FROM identities
+        WHERE project = {project:String}
+            AND key IN (SELECT key FROM identities WHERE project = {project:String} AND removed)
+        GROUP BY key, person, by_alias
+        HAVING argMax(removed, version)
+    ),
+    mine AS
+    (
+        SELECT key, person, by_alias
+        FROM identities
+        WHERE project = {project:String} AND (key, person, by_alias) NOT IN parted
+    ),
+    unsettled AS
+    (
+        SELECT key, person
+        FROM mine
+        WHERE key IN (SELECT key FROM mine GROUP BY key HAVING min(person) != max(person))
+            OR (by_alias = false AND key IN (SELECT person FROM mine))
+            OR (by_alias AND person IN (SELECT key FROM mine))
+    )
 SELECT DISTINCT key, person
 FROM mine
-WHERE key IN (SELECT person FROM mine) OR key IN (SELECT key FROM mine GROUP BY key HAVING min(person) != max(person))
+WHERE (key, person) IN unsettled OR (by_alias AND (SELECT count() FROM unsettled) > 0)
 ORDER BY key, person

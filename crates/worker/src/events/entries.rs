@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 use trackway_domain::event::Event;
 use trackway_domain::id::{PersonKey, ProjectId, Visitor};
+use trackway_domain::identity::aliases;
 use trackway_wire::log::{self, pb};
 
 use crate::stage::{Derived, FlushRange, Target};
@@ -22,6 +23,7 @@ struct OnePartition {
     entries: Vec<pb::PersonEntry>,
     /// Where a person's open entry is.
     places: HashMap<PersonKey, usize>,
+    aliases: Vec<pb::UserAlias>,
 }
 
 impl Entries {
@@ -29,7 +31,7 @@ impl Entries {
         Self { source, partitions: (0..partitions).map(|_| OnePartition::default()).collect() }
     }
 
-    /// A person did something.
+    /// A person did something, known by the key that it is kept under.
     pub fn event(&mut self, project: &ProjectId, person: PersonKey, visitor: &Visitor, event: &Event) {
         let to = self.of(person);
         let name = match to.name_numbers.get(&event.received.name) {
@@ -55,21 +57,32 @@ impl Entries {
         }
     }
 
-    /// A person turned out to be another.
-    pub fn merge(&mut self, project: &ProjectId, from: PersonKey, into: PersonKey) {
-        let to = self.of(from);
-        // It is the entry's last word: from here on the visitor's events are the user's.
-        to.entry(project, from).merge_into = into.0.to_be_bytes().to_vec().into();
+    /// Something became known of a device.
+    pub fn step(&mut self, project: &ProjectId, device: PersonKey, device_id: &str, step: pb::PersonStep) {
+        let entry = self.of(device).entry(project, device);
+        if entry.visitor_id.is_empty() {
+            device_id.clone_into(&mut entry.visitor_id);
+        }
+        entry.steps.push(step);
+    }
+
+    /// An alias joins two users, each with its id: for the project's graph.
+    pub fn alias(&mut self, project: &ProjectId, (a, a_id): (PersonKey, &str), (b, b_id): (PersonKey, &str)) {
+        let to = self.of(aliases::home(project));
+        let project = to.project(project);
+        let bytes = |key: PersonKey| key.0.to_be_bytes().to_vec().into();
+        let (a_id, b_id) = (a_id.to_owned(), b_id.to_owned());
+        to.aliases.push(pb::UserAlias { project, a: bytes(a), b: bytes(b), a_id, b_id });
     }
 
     /// The records of one flush.
     pub fn flush(&mut self, range: FlushRange) -> Vec<Derived> {
         let mut records = Vec::new();
         for (partition, to) in (0..).zip(&mut self.partitions) {
-            if to.entries.is_empty() {
+            if to.entries.is_empty() && to.aliases.is_empty() {
                 continue;
             }
-            let OnePartition { names, projects, entries, .. } = std::mem::take(to);
+            let OnePartition { names, projects, entries, aliases, .. } = std::mem::take(to);
             let entries = pb::PersonEntries {
                 origin: Some(pb::Origin {
                     topic: "events".to_owned(),
@@ -81,6 +94,7 @@ impl Entries {
                 projects,
                 entries,
                 through: range.last,
+                aliases,
             };
             let record = pb::JourneysRecord { body: Some(pb::journeys_record::Body::Entries(entries)) };
             records.push(Derived { target: Target::Journeys, partition, value: log::encode(&record) });
@@ -96,19 +110,24 @@ impl Entries {
 
 impl OnePartition {
     fn entry(&mut self, project: &ProjectId, person: PersonKey) -> &mut pb::PersonEntry {
-        let Self { projects, entries, places, .. } = self;
-        let place = *places.entry(person).or_insert_with(|| {
-            let number = projects.iter().position(|name| name == project.as_str()).unwrap_or_else(|| {
-                projects.push(project.as_str().to_owned());
-                projects.len() - 1
-            });
-            entries.push(pb::PersonEntry {
-                person: person.0.to_be_bytes().to_vec().into(),
-                project: u32::try_from(number).expect("few projects"),
-                ..pb::PersonEntry::default()
-            });
-            entries.len() - 1
+        let place = match self.places.get(&person) {
+            Some(&place) => place,
+            None => {
+                let project = self.project(project);
+                let person_bytes = person.0.to_be_bytes().to_vec().into();
+                self.entries.push(pb::PersonEntry { person: person_bytes, project, ..pb::PersonEntry::default() });
+                self.places.insert(person, self.entries.len() - 1);
+                self.entries.len() - 1
+            }
+        };
+        &mut self.entries[place]
+    }
+
+    fn project(&mut self, project: &ProjectId) -> u32 {
+        let number = self.projects.iter().position(|name| name == project.as_str()).unwrap_or_else(|| {
+            self.projects.push(project.as_str().to_owned());
+            self.projects.len() - 1
         });
-        &mut entries[place]
+        u32::try_from(number).expect("few projects")
     }
 }

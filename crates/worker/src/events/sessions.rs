@@ -17,7 +17,7 @@ impl EventsStage {
     pub(super) fn hold_visitor(&mut self, request: &Request<'_>, now: ReceivedAt) {
         let visitor = self.visitors.get_or_insert_with(request.visitor_key, || VisitorState {
             project: request.project.clone(),
-            user: None,
+            link: None,
             sessions: VisitorSessions::default(),
             dirty: false,
             touched_minute: touches::NEVER,
@@ -85,7 +85,7 @@ impl EventsStage {
             if !visitor.sessions.is_empty() {
                 // The watermark has not passed it.
                 self.touches.again(key, &mut visitor.touched_minute, horizon);
-            } else if visitor.user.is_none() {
+            } else if visitor.link.is_none() {
                 self.visitors.remove(&key);
             }
         }

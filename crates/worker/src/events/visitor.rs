@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use trackway_domain::event::OrderKey;
 use trackway_domain::id::{EventKey, ProjectId};
+use trackway_domain::identity::Link;
 use trackway_domain::session::{Landing, SessionEvent, VisitorSessions};
 use trackway_domain::time::{EventTime, ReceivedAt};
 use trackway_wire::log::{DecodeError, pb};
@@ -78,26 +79,45 @@ pub(super) fn to_pb(visitor: &VisitorState) -> pb::VisitorState {
         // The entry's name says it.
         key: bytes::Bytes::new(),
         project: 0,
-        user: visitor.user.map(|user| user.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
+        user: visitor.link.map(|link| link.user.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
         runs: runs.collect(),
         touched_minute: visitor.touched_minute,
         project_name: visitor.project.as_str().to_owned(),
         pages: pages.0.iter().map(ToString::to_string).collect(),
         landings: landings.0.into_iter().map(landing).collect(),
+        link: visitor.link.map(|link| pb::VisitorLink {
+            time_ms: link.since.time.0,
+            sequence: link.since.sequence,
+            key: link.since.key.0,
+        }),
     }
 }
 
 pub(super) fn from_pb(visitor: &pb::VisitorState, tables: &Tables) -> Result<VisitorState, DecodeError> {
     let project = tables.projects.get(visitor.project as usize).ok_or(DecodeError::Field { field: "project" })?;
-    let user = if visitor.user.is_empty() { None } else { Some(key(&visitor.user)?) };
+    let link = link(&visitor.user, visitor.link.as_ref())?;
     let runs: Vec<_> = visitor.runs.iter().map(|run| session_run(run, tables)).collect::<Result<_, _>>()?;
     Ok(VisitorState {
         project: project.clone(),
-        user,
+        link,
         sessions: VisitorSessions::restore(runs),
         dirty: false,
         touched_minute: visitor.touched_minute,
     })
+}
+
+/// Of before the earliest event counted, the first that arrived was the visitor's for good.
+fn link(user: &[u8], since: Option<&pb::VisitorLink>) -> Result<Option<Link>, DecodeError> {
+    if user.is_empty() {
+        return Ok(None);
+    }
+    let first = OrderKey { time: EventTime(i64::MIN), sequence: 0, key: EventKey(0) };
+    let since = since.map_or(first, |since| OrderKey {
+        time: EventTime(since.time_ms),
+        sequence: since.sequence,
+        key: EventKey(since.key),
+    });
+    Ok(Some(Link { user: key(user)?, since }))
 }
 
 fn session_run(run: &pb::SessionRun, tables: &Tables) -> Result<(ReceivedAt, Vec<SessionEvent>), DecodeError> {
@@ -118,4 +138,18 @@ fn session_run(run: &pb::SessionRun, tables: &Tables) -> Result<(ReceivedAt, Vec
         Ok(SessionEvent { order, page, landing })
     };
     Ok((ReceivedAt(run.touched_ms), (0..events).map(event).collect::<Result<_, _>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trackway_domain::id::PersonKey;
+
+    #[test]
+    fn a_user_of_before_the_earliest_event_counted_stays() {
+        let user = PersonKey(7).0.to_be_bytes();
+        let since = OrderKey { time: EventTime(i64::MIN), sequence: 0, key: EventKey(0) };
+        assert_eq!(link(&user, None).ok(), Some(Some(Link { user: PersonKey(7), since })));
+        assert_eq!(link(&[], None).ok(), Some(None));
+    }
 }
