@@ -227,7 +227,10 @@ impl Carrier {
             };
             let Some(Snapshot { end, log_time, changes }) = snapshot else { return Ok(()) };
             let began = (self.clock)();
-            let snapshot = Encoded::new(end, saver.position(), changes);
+            let position = saver.position().clone();
+            // Checksums of what may be a gigabyte.
+            let encoded = tokio::task::spawn_blocking(move || Encoded::new(end, &position, changes)).await;
+            let snapshot = encoded.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             let tried = self.until_done(|| async {
                 match self.snapshots.write(&self.partition, &snapshot).await {
                     Ok(()) => Tried::Done,
