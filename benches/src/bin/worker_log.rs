@@ -11,6 +11,8 @@
 //!
 //! Command: `cargo xtask bench worker_log [-- EVENTS]`, default 500,000.
 
+#![expect(clippy::disallowed_methods, reason = "a bench is small, and its tasks end with it")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -93,7 +95,7 @@ fn run(
     };
     let snapshots = tempfile::tempdir()?;
     let config = Config {
-        group: name.clone(),
+        group: name,
         topics: topics.clone(),
         rules: PartitionRules::USUAL,
         snapshot_every: Duration::from_secs(30),

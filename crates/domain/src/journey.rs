@@ -262,8 +262,10 @@ mod tests {
         assert_eq!((sums.answers, sums.promoters, sums.detractors, sums.sum_micros), (11, 2, 7, 55_000_000));
     }
 
+    type Steps = Vec<((u32, u32), TransitionSums)>;
+
     /// The sums, from the contacts of each person.
-    fn oracle(persons: &[Vec<JourneyEvent>]) -> (Vec<TouchpointSums>, Vec<((u32, u32), TransitionSums)>, u64) {
+    fn oracle(persons: &[Vec<JourneyEvent>]) -> (Vec<TouchpointSums>, Steps, u64) {
         let journeys: Vec<Vec<Contact>> = persons.iter().map(|events| contacts(events, GAP)).collect();
         let touchpoints = (0..4).map(|touchpoint| {
             let mut sums = TouchpointSums::default();

@@ -217,7 +217,10 @@ mod tests {
 
     use super::*;
 
-    fn block(rows: &[(u128, i64, u32, Option<(FeedbackKind, Option<i64>)>)]) -> ContactBlock {
+    /// Key, seconds, stage and touchpoint, feedback.
+    type Row = (u128, i64, u32, Option<(FeedbackKind, Option<i64>)>);
+
+    fn block(rows: &[Row]) -> ContactBlock {
         // Stage and touchpoint have one index here: 0 is none.
         ContactBlock {
             persons: rows.iter().map(|row| row.0).collect(),

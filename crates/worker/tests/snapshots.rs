@@ -169,7 +169,7 @@ fn files_that_another_owner_removed_meanwhile_are_looked_for_anew() {
     let left = list(&store);
     assert!(stale.iter().all(|old| left.iter().all(|new| new.location != old.location)), "{left:?}");
     store.list_next(stale);
-    let mut late = Owner::new(store.clone());
+    let mut late = Owner::new(store);
     assert_eq!(block_on(late.restart()), Some((6, 6, state_at(&log, 6))));
 }
 

@@ -170,7 +170,10 @@ pub(super) async fn happen(
             installation.resume(victim)
         }
         // It may be away already: its parent is starting it.
-        Action::KillClickHouse => Ok(drop(installation.kill9_children(victim))),
+        Action::KillClickHouse => {
+            let _ = installation.kill9_children(victim);
+            Ok(())
+        }
         Action::PauseClickHouse => {
             if installation.pause_children(victim).is_ok() {
                 sleep(fault.lasts).await;

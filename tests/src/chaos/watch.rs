@@ -1,6 +1,6 @@
 //! Downstream services: each follows an audience from its beginning, and resumes where it was when the stream breaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub(super) type Audience = (&'static str, &'static str);
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     is_in: BTreeMap<String, bool>,
+    /// Who was in the snapshot. By contract a change that the snapshot shows may be said again, once.
+    of_snapshot: BTreeSet<String>,
     /// Changes in all.
     pub changes: usize,
     /// What should never come: somebody entered who is in, or left who is out.
@@ -31,7 +33,8 @@ impl Heard {
     fn change(&mut self, change: pb::MembershipChange) {
         self.changes += 1;
         let before = self.is_in.insert(change.person.clone(), change.entered);
-        if before.unwrap_or(false) == change.entered {
+        let was_shown = self.of_snapshot.remove(&change.person) && change.entered;
+        if before.unwrap_or(false) == change.entered && !was_shown {
             let what = if change.entered { "entered twice" } else { "left without having entered" };
             self.wrong.push(format!("{} ({}{}) {what}", change.person, change.user_id, change.visitor_id));
         }
@@ -72,6 +75,7 @@ async fn follow(client: Client, audience: Audience, heard: Arc<Mutex<Heard>>) {
                     Some(Body::Change(change)) => heard.change(change),
                     Some(Body::Snapshot(snapshot)) => {
                         for member in snapshot.members {
+                            heard.of_snapshot.insert(member.person.clone());
                             heard.is_in.insert(member.person, true);
                         }
                     }

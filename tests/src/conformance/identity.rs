@@ -79,9 +79,9 @@ fn check(person: &Fields<'_>, persons: &Persons, case: &Case) -> Result<Vec<Outc
     for key in others {
         let empty = person.value(key).is_some_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty));
         if !empty {
-            return Err(Outcome::all(outcomes)).or_else(|outcome| match outcome {
-                Outcome::Passed => Err(Outcome::skipped(format!("its persons are right; `{key}`: {TRAITS}"))),
-                failed => Err(failed),
+            return Err(match Outcome::all(outcomes) {
+                Outcome::Passed => Outcome::skipped(format!("its persons are right; `{key}`: {TRAITS}")),
+                failed => failed,
             });
         }
     }
