@@ -55,16 +55,28 @@ pub struct EventRow {
     pub stage: String,
     /// Browser family.
     pub browser: String,
+    /// First number of the browser's version.
+    pub browser_version: String,
     /// Operating system family.
     pub os: String,
+    /// First two parts of the operating system's version.
+    pub os_version: String,
     /// `desktop`, `mobile`, `tablet`, `bot`, … or empty.
     pub device: String,
-    /// Language of the client.
+    /// Maker of the device.
+    pub device_brand: String,
+    /// Model of the device.
+    pub device_model: String,
+    /// Language of the client, as the tracker sent it.
     pub locale: String,
+    /// The locale's language, for example `de`.
+    pub language: String,
     /// Screen width, CSS pixels.
     pub screen_width: u32,
     /// Screen height, CSS pixels.
     pub screen_height: u32,
+    /// `small`, `medium`, `large`, `wide` or empty.
+    pub screen_class: &'static str,
     /// Tracker.
     pub library: String,
     /// Tracker's version.
@@ -89,6 +101,12 @@ pub struct EventRow {
     pub comment: String,
     /// Address of the client as far as it is kept, or empty.
     pub ip: String,
+    /// Country of the address, two letters.
+    pub country: String,
+    /// Region of the address.
+    pub region: String,
+    /// City of the address.
+    pub city: String,
     /// The tracker's own session, or empty.
     pub tracker_session: String,
     /// `granted`, `denied`, or empty: the tracker says nothing of it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tracing::info;
 use trackway_domain::feedback::{FeedbackKind, FeedbackRule};
 use trackway_domain::id::ProjectId;
 use trackway_domain::property::PropertyCondition;
@@ -14,6 +15,7 @@ use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
 use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint::TouchpointRule;
 use trackway_enrich::exclusion::{AgentRules, Exclusions, Pages, Referrers};
+use trackway_enrich::geo::Places;
 use trackway_eventlog::embedded::{EmbeddedLog, Fsync, system_clock};
 use trackway_eventlog::kafka::{Compression, KafkaLog};
 use trackway_eventlog::spool::{self, Spool};
@@ -328,7 +330,7 @@ fn hosting_ranges(file: &Path) -> anyhow::Result<AddressRanges> {
     Ok(AddressRanges::new(ranges))
 }
 
-/// The worker's config.
+/// The worker's config, but for [`places`].
 pub fn worker(settings: &Settings) -> trackway_worker::Config {
     let worker = &settings.worker;
     let projects = settings.projects_or_default();
@@ -347,8 +349,23 @@ pub fn worker(settings: &Settings) -> trackway_worker::Config {
         snapshot_every: Duration::from_secs(u64::from(worker.snapshot_seconds)),
         snapshot_records: worker.snapshot_records_max,
         buffer_bytes_max: worker.buffer_bytes_max as usize,
+        places: None,
         handover_timeout: Duration::from_secs(u64::from(worker.handover_seconds_max)),
     }
+}
+
+/// The database of places, if one is configured.
+pub fn places(settings: &Settings) -> anyhow::Result<Option<Arc<Places>>> {
+    let file = &settings.enrich.geo_database;
+    if file.as_os_str().is_empty() {
+        info!("places of events are unknown: no database is configured (`enrich.geo_database`)");
+        return Ok(None);
+    }
+    let problem = || format!("cannot read `{}`, the setting `enrich.geo_database`", file.display());
+    let places = Places::read(std::fs::read(file).with_context(problem)?).with_context(problem)?;
+    let (kind, made) = (places.kind().to_owned(), places.made_seconds());
+    info!(file = %file.display(), kind, made_seconds = made, "places of events come from a database");
+    Ok(Some(Arc::new(places)))
 }
 
 /// The query server's config.
@@ -470,6 +487,20 @@ mod tests {
         assert!(specs.iter().all(|spec| spec.name.starts_with("test.") && spec.retention.is_some()));
         let gateway = gateway(&settings).expect("no file to read");
         assert_eq!(gateway.topics.events, worker(&settings).topics.events);
+    }
+
+    #[test]
+    fn a_database_of_places_is_read_and_anything_else_is_named() {
+        let mut settings = Settings::default();
+        assert!(places(&settings).expect("none is configured").is_none());
+        settings.enrich.geo_database = concat!(env!("CARGO_MANIFEST_DIR"), "/../enrich/tests/places.mmdb").into();
+        let found = places(&settings).expect("a database").expect("it is configured");
+        assert_eq!(found.find("192.0.2.0".parse().expect("an address")).country, "AT");
+        for wrong in [concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "/nowhere/places.mmdb"] {
+            settings.enrich.geo_database = wrong.into();
+            let error = format!("{:#}", places(&settings).expect_err("no database"));
+            assert!(error.contains(wrong) && error.contains("enrich.geo_database"), "{error}");
+        }
     }
 
     #[test]

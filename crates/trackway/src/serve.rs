@@ -185,7 +185,8 @@ async fn start(
         info!("query on http://{address} (gRPC)");
     }
     if role.has_worker() {
-        let (config, store) = (parts::worker(settings), ground.store.clone().context("worker needs tables")?);
+        let config = trackway_worker::Config { places: parts::places(settings)?, ..parts::worker(settings) };
+        let store = ground.store.clone().context("worker needs tables")?;
         let snapshots = parts::snapshots(settings)?;
         let log = log.clone();
         parts.push(Part::start("worker", ended, |stop| async move {

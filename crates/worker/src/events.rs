@@ -8,6 +8,8 @@ mod snapshot;
 mod visitor;
 mod whole_snapshot;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use trackway_domain::dedup::KnownEvents;
 use trackway_domain::event::{Event, EventKind};
@@ -17,6 +19,7 @@ use trackway_domain::identity::{Link, stored_under};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::VisitorSessions;
 use trackway_domain::time::ReceivedAt;
+use trackway_enrich::geo::Places;
 use trackway_store::rows::{EventRow, IdentityChangeRow, IdentityRow, SessionRow};
 use trackway_wire::log::{self, DecodeError, pb};
 
@@ -87,6 +90,13 @@ impl EventsStage {
             enricher: Enricher::default(),
             snapshot: snapshot::Snapshot::default(),
         }
+    }
+
+    /// With the operator's database of places.
+    #[must_use]
+    pub fn located_by(mut self, places: Option<Arc<Places>>) -> Self {
+        self.enricher.places = places;
+        self
     }
 
     /// One event. What a bot did is stored with the reason, and goes no further: it is in no session, no journey and no

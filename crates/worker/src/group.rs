@@ -45,8 +45,15 @@ impl Worker {
             let rules = pb::EventsRecord { body: Some(pb::events_record::Body::Rules(rules)) };
             OwnRecords { tick: log::encode_events_tick(), rules: log::encode(&rules) }
         };
-        let fresh = move |partition| EventsStage::new(partition, journeys);
-        let restore = move |partition, content: &Content| EventsStage::restore(partition, journeys, content);
+        let places = self.config.places.clone();
+        let fresh = {
+            let places = places.clone();
+            move |partition| EventsStage::new(partition, journeys).located_by(places.clone())
+        };
+        let restore = move |partition, content: &Content| {
+            let (stage, clock) = EventsStage::restore(partition, journeys, content)?;
+            Ok((stage.located_by(places.clone()), clock))
+        };
         self.run_stage(topic, shutdown, own, fresh, restore).await
     }
 

@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::time::ReceivedAt;
+use trackway_enrich::geo::Places;
 use trackway_eventlog::{AppendError, EventLog, LogError};
 use trackway_store::Store;
 use trackway_store::insert::InsertError;
@@ -54,6 +55,8 @@ pub struct Config {
     pub snapshot_records: u64,
     /// Bytes of records that wait in memory for their partition at most.
     pub buffer_bytes_max: usize,
+    /// Where addresses are; `None`: nobody knows.
+    pub places: Option<Arc<Places>>,
     /// How long a partition that moves to another worker may be held for its last snapshot.
     pub handover_timeout: Duration,
 }

@@ -19,7 +19,8 @@ use super::{ConfigError, Sources};
 /// # Errors
 /// [`ConfigError::Value`] for the first that is not allowed.
 pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), ConfigError> {
-    let Settings { storage, log, clickhouse, gateway, worker, query, telemetry, projects } = settings;
+    // Whether the database of places is one, is seen when it is read.
+    let Settings { storage, log, clickhouse, gateway, worker, enrich: _, query, telemetry, projects } = settings;
     let at = Place { sources };
 
     at.that("storage.folder", storage.folder.display(), !storage.folder.as_os_str().is_empty(), "a folder")?;

@@ -9,7 +9,7 @@ use super::settings::{ChannelRule, Described, Feedback, Field, Project, Settings
 /// The settings as a TOML file with every setting explained. Passwords are left out.
 #[must_use]
 pub fn describe(settings: &Settings) -> String {
-    let Settings { storage, log, clickhouse, gateway, worker, query, telemetry, projects } = settings;
+    let Settings { storage, log, clickhouse, gateway, worker, enrich, query, telemetry, projects } = settings;
     let mut out = String::from(
         "# Every setting of Trackway. Values that are not written are as they stand here.\n\
          # An environment variable TRACKWAY_SECTION__FIELD, for example TRACKWAY_GATEWAY__LISTEN, wins over the file.\n",
@@ -19,6 +19,7 @@ pub fn describe(settings: &Settings) -> String {
     section(&mut out, "clickhouse", clickhouse);
     section(&mut out, "gateway", gateway);
     section(&mut out, "worker", worker);
+    section(&mut out, "enrich", enrich);
     section(&mut out, "query", query);
     section(&mut out, "telemetry", telemetry);
     if projects.is_empty() {

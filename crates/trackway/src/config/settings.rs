@@ -75,6 +75,8 @@ pub struct Settings {
     pub gateway: Gateway,
     /// From the log to the tables.
     pub worker: Worker,
+    /// What is added to events.
+    pub enrich: Enrich,
     /// Answers out.
     pub query: Query,
     /// Metrics and logs.
@@ -260,6 +262,16 @@ section! {
         buffer_bytes_max: u32 = 64 << 20,
         /// Seconds that a partition may be held for its last snapshot when another worker takes it over. 1 to 120.
         handover_seconds_max: u32 = 20,
+    }
+}
+
+section! {
+    /// What the worker adds to events, beside what it reads off them.
+    Enrich {
+        /// Database of places in MaxMind's format (.mmdb), by which events get country, region and city: of GeoLite2, GeoIP2,
+        /// DB-IP and others. None is shipped. It is read at start, into memory (a database of cities has some 60 MB), and
+        /// told what is kept of addresses: the network is enough. Empty: places are unknown.
+        geo_database: PathBuf = PathBuf::new(),
     }
 }
 

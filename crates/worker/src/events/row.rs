@@ -10,9 +10,11 @@ use trackway_domain::rules::ProjectRules;
 use trackway_domain::session::Landing;
 use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint;
+use trackway_enrich::geo::{Place, Places};
+use trackway_enrich::language::language;
 use trackway_enrich::query::Tags;
 use trackway_enrich::user_agent::UserAgent;
-use trackway_enrich::{landing, page, user_agent};
+use trackway_enrich::{landing, page, screen, user_agent};
 use trackway_store::rows::EventRow;
 use trackway_wire::properties::property;
 
@@ -30,6 +32,7 @@ pub(super) struct Enriched {
     /// Why the sender is taken for a machine, or empty.
     pub bot: String,
     user_agent: Arc<UserAgent>,
+    place: Arc<Place>,
     touchpoint: String,
     stage: String,
     feedback: &'static str,
@@ -46,6 +49,10 @@ pub(super) struct Origin {
 
 #[derive(Debug, Default)]
 pub(super) struct Enricher {
+    /// The operator's database of places, if there is one.
+    pub places: Option<Arc<Places>>,
+    /// By address as it is kept.
+    found_places: HashMap<String, Arc<Place>>,
     user_agents: HashMap<String, Arc<UserAgent>>,
     pages: HashSet<Arc<str>>,
     landings: HashSet<Arc<Landing>>,
@@ -84,6 +91,7 @@ impl Enricher {
             page,
             bot: bot.to_owned(),
             user_agent,
+            place: self.place(if context.ip.is_empty() { request.ip } else { &context.ip }),
             touchpoint: rule.map(|rule| rule.name.clone()).unwrap_or_default(),
             stage: rule.map(|rule| rule.stage.clone()).unwrap_or_default(),
             feedback: said.as_ref().map_or("", |said| said.kind.as_str()),
@@ -102,6 +110,22 @@ impl Enricher {
         }
         let found = Arc::new(user_agent::parse(agent));
         self.user_agents.insert(agent.to_owned(), found.clone());
+        found
+    }
+
+    /// Where an address is. What the database says is no part of the state, nor of what is decided: like the data for user
+    /// agents, it may be newer when a block is made again after a crash. The block then counts as it was sent first.
+    fn place(&mut self, ip: &str) -> Arc<Place> {
+        if let Some(found) = self.found_places.get(ip) {
+            return found.clone();
+        }
+        if self.found_places.len() >= REMEMBERED_MAX {
+            self.found_places.clear();
+        }
+        let address = ip.parse().ok();
+        let found = self.places.as_ref().zip(address).map(|(places, address)| places.find(address));
+        let found = Arc::new(found.unwrap_or_default());
+        self.found_places.insert(ip.to_owned(), found.clone());
         found
     }
 
@@ -180,11 +204,17 @@ pub(super) fn to_row(
         score_micros: enriched.score_micros,
         comment: enriched.comment,
         browser: enriched.user_agent.browser.clone(),
+        browser_version: enriched.user_agent.browser_version.clone(),
         os: enriched.user_agent.os.clone(),
+        os_version: enriched.user_agent.os_version.clone(),
         device: enriched.user_agent.device.clone(),
+        device_brand: enriched.user_agent.device_brand.clone(),
+        device_model: enriched.user_agent.device_model.clone(),
+        language: language(&context.locale).as_str().to_owned(),
         locale: context.locale,
         screen_width: context.screen.0,
         screen_height: context.screen.1,
+        screen_class: screen::class(context.screen.0, context.screen.1),
         library: context.library,
         library_version: context.library_version,
         protocol: request.protocol.to_owned(),
@@ -194,6 +224,9 @@ pub(super) fn to_row(
         revenue_micros: event_received.revenue.as_ref().map(|revenue| revenue.micros),
         currency: event_received.revenue.map(|revenue| revenue.currency).unwrap_or_default(),
         ip: if context.ip.is_empty() { request.ip.to_owned() } else { context.ip },
+        country: enriched.place.country.clone(),
+        region: enriched.place.region.clone(),
+        city: enriched.place.city.clone(),
         tracker_session: context.session,
         consent: match context.consent {
             Consent::Unknown => "",
