@@ -98,6 +98,7 @@ fn run(
         group: name,
         topics: topics.clone(),
         rules: PartitionRules::USUAL,
+        places: None,
         snapshot_every: Duration::from_secs(30),
         snapshot_records: 500_000,
         buffer_bytes_max: 64 << 20,
