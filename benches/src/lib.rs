@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use trackway_domain::event::{Campaign, Context, Event, EventKind, KeySource, ReceivedEvent, TimeSource};
 use trackway_domain::id::{EventKey, ProjectId, Visitor};
-use trackway_domain::time::EventTime;
+use trackway_domain::time::{EventTime, ReceivedAt};
 
 /// Event `i` of `n` of the synthetic stream: visitor (of 200,000, skewed) and event time in ms, within 24 hours and with
 /// up to 5 s of disorder. All arithmetic wraps around on 64 bits. 20,000,000 events have 3,018,775 sessions of 30 min.
@@ -114,6 +114,15 @@ pub fn cpu_time(pid: Option<u32>) -> Duration {
     let ticks: u64 =
         after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
     Duration::from_millis(ticks * 10)
+}
+
+/// Our clock, as the program reads it.
+#[must_use]
+pub fn now() -> ReceivedAt {
+    #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970");
+    ReceivedAt(i64::try_from(since.as_millis()).expect("before the year 292,000,000"))
 }
 
 /// One measured line.

@@ -99,6 +99,15 @@ pub fn bench(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Runs the cases of files or folders, named from where the user stands. Whether none failed.
+pub fn conformance(paths: &[&str]) -> Result<bool> {
+    need_compilers()?;
+    let paths = paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>().context("where are we?")?;
+    let args = ["run", "--quiet", "--package", "trackway-tests", "--bin", "conformance", "--"];
+    let status = cargo_command(&args).args(paths).status().context("cannot run cargo")?;
+    Ok(status.success())
+}
+
 /// Random input and random faults; `tests/src/bin/chaos.rs` knows the arguments.
 pub fn chaos(args: &[&str]) -> Result<()> {
     need_compilers()?;

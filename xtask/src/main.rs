@@ -25,6 +25,7 @@ cargo xtask COMMAND
     --twice               send everything twice, with the same message ids: nothing may change
   check                 formatting, lints, and all tests that need no services
   test                  setup, formatting, lints, all tests
+  conformance PATH …    run cases of other systems (files, or folders of *.json) through our code; exit code 1 if any fails
   tracker               make trackers/web/t.min.js, which the gateway serves, out of t.js
   bench [NAME …] [-- ARGS]  build and run benches; without a name, all
   chaos                 random input and random faults (kill -9, pauses, hand-overs) against the real program, round by round;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
+        ["conformance", paths @ ..] if !paths.is_empty() => return conformance(paths),
         ["setup"] => setup::run(true).and_then(|()| setup::live::all()),
         ["setup", "--no-kafka"] => setup::run(false),
         ["demo", options @ ..] => demo::Options::parse(options).and_then(|options| demo::run(&options)),
@@ -60,6 +62,18 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("\nerror: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Its last line is the sum, so nothing is said after it.
+fn conformance(paths: &[&str]) -> ExitCode {
+    match cargo::conformance(paths) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("\nerror: {e:#}");
             ExitCode::FAILURE

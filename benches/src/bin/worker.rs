@@ -156,6 +156,7 @@ impl Stage {
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Append(derived) => drop(black_box(derived)),
+                    Effect::Snapshot(snapshot) => drop(black_box(snapshot)),
                     Effect::Block(block) => {
                         self.session_rows += block.rows.sessions.len();
                         self.blocks += 1;

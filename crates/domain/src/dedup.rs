@@ -28,6 +28,17 @@ pub struct KnownEvents {
     content: HashMap<(u64, i64), ReceivedAt>,
     /// The same, in the order in which they were claimed.
     content_order: VecDeque<ContentClaim>,
+    /// What was claimed since it was last asked for.
+    since: Claimed,
+}
+
+/// Keys claimed since the last snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// By id, with their day; oldest day first.
+    pub ids: Vec<(i64, Vec<u64>)>,
+    /// By content, in the order in which they were claimed.
+    pub content: Vec<ContentClaim>,
 }
 
 /// An event without an id that counted.
@@ -76,7 +87,15 @@ impl KnownEvents {
         if self.days.iter().skip(1).any(|(_, keys)| keys.contains(&key)) {
             return false;
         }
-        self.days[0].1.insert(key)
+        let is_new = self.days[0].1.insert(key);
+        if is_new {
+            let day = self.days[0].0;
+            match self.since.ids.last_mut() {
+                Some((last, keys)) if *last == day => keys.push(key),
+                _ => self.since.ids.push((day, vec![key])),
+            }
+        }
+        is_new
     }
 
     fn claim_content(&mut self, claim: ContentClaim) -> bool {
@@ -97,6 +116,7 @@ impl KnownEvents {
         }
         self.content.insert((key, slot), claim.received);
         self.content_order.push_back(claim);
+        self.since.content.push(claim);
         true
     }
 
@@ -122,6 +142,24 @@ impl KnownEvents {
         self.content_order.iter().copied()
     }
 
+    /// What was claimed since this was last called, or since the snapshot that it came from. Some of it may be forgotten
+    /// already.
+    pub fn take_claimed(&mut self) -> Claimed {
+        std::mem::take(&mut self.since)
+    }
+
+    /// All that is known counts as claimed just now.
+    pub fn start_over(&mut self) {
+        let ids = self.days.iter().rev().map(|(day, keys)| (*day, keys.iter().copied().collect())).collect();
+        self.since = Claimed { ids, content: self.content().collect() };
+    }
+
+    /// How many keys by content are known.
+    #[must_use]
+    pub fn content_len(&self) -> usize {
+        self.content_order.len()
+    }
+
     /// From a snapshot, in the orders of [`Self::days`] and [`Self::content`].
     pub fn restore(
         days: impl IntoIterator<Item = (i64, HashSet<u64>)>,
@@ -129,7 +167,7 @@ impl KnownEvents {
     ) -> Self {
         let content_order: VecDeque<_> = content.into_iter().collect();
         let content = content_order.iter().map(|claim| (claim.slot(), claim.received)).collect();
-        Self { days: days.into_iter().collect(), content, content_order }
+        Self { days: days.into_iter().collect(), content, content_order, since: Claimed::default() }
     }
 }
 

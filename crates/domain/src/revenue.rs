@@ -25,7 +25,9 @@ impl Revenue {
     }
 }
 
-fn micros(text: &str) -> Option<i64> {
+/// A decimal number in millionths, exactly; digits below are cut. `None`: it is no number, or has no room.
+#[must_use]
+pub fn micros(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text),

@@ -1,8 +1,10 @@
 //! What a project decides, and what a partition decides by. Rules reach state only through the log, so that a replay
 //! applies each to the same events.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::feedback::{self, FeedbackRule};
 use crate::id::ProjectId;
 use crate::limits::SESSION_EVENTS_MAX;
 use crate::touchpoint::TouchpointRule;
@@ -14,6 +16,8 @@ pub struct ProjectRules {
     pub session: SessionRules,
     /// Which events are touchpoints; the first rule that matches wins.
     pub touchpoints: Vec<TouchpointRule>,
+    /// Which events are feedback; the first rule of an event's name counts. Empty: those of [`feedback::usual`].
+    pub feedback: Vec<FeedbackRule>,
 }
 
 /// How a visitor's events are cut into sessions.
@@ -34,8 +38,15 @@ impl SessionRules {
 }
 
 impl ProjectRules {
+    /// Which events are feedback.
+    #[must_use]
+    pub fn feedback(&self) -> &[FeedbackRule] {
+        static USUAL: LazyLock<Vec<FeedbackRule>> = LazyLock::new(feedback::usual);
+        if self.feedback.is_empty() { &USUAL } else { &self.feedback }
+    }
+
     /// Of a project that decided nothing.
-    pub const USUAL: Self = Self { session: SessionRules::USUAL, touchpoints: Vec::new() };
+    pub const USUAL: Self = Self { session: SessionRules::USUAL, touchpoints: Vec::new(), feedback: Vec::new() };
 }
 
 /// Rules of one partition, over all its projects.

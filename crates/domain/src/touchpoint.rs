@@ -1,5 +1,9 @@
 //! Touchpoints: contacts on the way that a project gives a name and a stage.
 
+use std::borrow::Cow;
+
+use crate::property::PropertyCondition;
+
 /// Names a touchpoint and gives it a stage. All conditions that are given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TouchpointRule {
@@ -13,22 +17,39 @@ pub struct TouchpointRule {
     pub page: String,
     /// Exact channel, for example `Email`; empty: any.
     pub channel: String,
+    /// Conditions on properties, all of which must hold.
+    pub properties: Vec<PropertyCondition>,
 }
 
 impl TouchpointRule {
     /// Whether an event is this touchpoint.
+    ///
+    /// - `properties`: the value of a property as text, if the event has it and it is not `null`. Looked at last.
     #[must_use]
-    pub fn matches(&self, event: &str, path: &str, channel: &str) -> bool {
+    pub fn matches<'a>(
+        &self,
+        event: &str,
+        path: &str,
+        channel: &str,
+        properties: impl Fn(&str) -> Option<Cow<'a, str>>,
+    ) -> bool {
         (self.event.is_empty() || self.event == event)
             && (self.channel.is_empty() || self.channel == channel)
             && (self.page.is_empty() || wildcard(self.page.as_bytes(), path.as_bytes()))
+            && self.properties.iter().all(|condition| condition.holds(&properties))
     }
 }
 
 /// The first rule that matches.
 #[must_use]
-pub fn find<'a>(rules: &'a [TouchpointRule], event: &str, path: &str, channel: &str) -> Option<&'a TouchpointRule> {
-    rules.iter().find(|rule| rule.matches(event, path, channel))
+pub fn find<'r, 'a>(
+    rules: &'r [TouchpointRule],
+    event: &str,
+    path: &str,
+    channel: &str,
+    properties: impl Fn(&str) -> Option<Cow<'a, str>>,
+) -> Option<&'r TouchpointRule> {
+    rules.iter().find(|rule| rule.matches(event, path, channel, &properties))
 }
 
 /// Whether `text` is `pattern`, in which `*` stands for any run of bytes. Takes at most pattern x text steps.
@@ -59,6 +80,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn none(_: &str) -> Option<Cow<'static, str>> {
+        None
+    }
+
     #[test]
     fn conditions_that_are_given_must_all_hold() {
         let rule = TouchpointRule {
@@ -67,17 +92,23 @@ mod tests {
             channel: "Email".into(),
             ..Default::default()
         };
-        assert!(rule.matches("page", "/shop/a", "Email"));
-        assert!(!rule.matches("page", "/blog/a", "Email"));
-        assert!(!rule.matches("page", "/shop/a", "Direct"));
-        assert!(!rule.matches("track", "/shop/a", "Email"));
-        assert!(TouchpointRule::default().matches("anything", "", ""));
+        assert!(rule.matches("page", "/shop/a", "Email", none));
+        assert!(!rule.matches("page", "/blog/a", "Email", none));
+        assert!(!rule.matches("page", "/shop/a", "Direct", none));
+        assert!(!rule.matches("track", "/shop/a", "Email", none));
+        assert!(TouchpointRule::default().matches("anything", "", "", none));
+        let properties = ["plan = pro", "seats >= 5"].map(|text| PropertyCondition::parse(text).expect("a condition"));
+        let rule = TouchpointRule { properties: properties.to_vec(), ..Default::default() };
+        let has = |plan: &'static str, seats: &'static str| {
+            rule.matches("x", "", "", |name| Some(Cow::Borrowed(if name == "plan" { plan } else { seats })))
+        };
+        assert_eq!([has("pro", "5"), has("free", "5"), has("pro", "4")], [true, false, false]);
     }
 
     #[test]
     fn the_first_rule_that_matches_wins() {
         let rules = ["a", "b"].map(|name| TouchpointRule { name: name.into(), ..Default::default() });
-        assert_eq!(find(&rules, "x", "", "").map(|r| r.name.as_str()), Some("a"));
+        assert_eq!(find(&rules, "x", "", "", none).map(|r| r.name.as_str()), Some("a"));
     }
 
     /// The meaning, by trying every split.

@@ -5,6 +5,9 @@
 //! server libraries). A server that reports what a customer did is no bot, and a crawler runs no such library's calls.
 
 use std::fmt;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 
 /// What kind of machine sent an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,7 +63,7 @@ const LISTS: [(Bot, &[&str]); 4] = [
             "alertsite", "amazon-route53-health-check", "better stack", "better uptime", "blackbox exporter",
             "blackbox-exporter", "catchpoint", "check_http", "checkly", "chrome-lighthouse", "cloudwatchsynthetics",
             "datadogsynthetics", "elb-healthchecker", "freshping", "google page speed", "google-pagespeed",
-            "googlehc", "googlestackdrivermonitoring", "gtmetrix", "hetrixtools", "k6/", "kube-probe", "lighthouse",
+            "gomezagent", "googlehc", "googlestackdrivermonitoring", "gtmetrix", "hetrixtools", "k6/", "kube-probe", "lighthouse",
             "monit/", "montastic", "nagios", "newrelicpinger", "newrelicsynthetics", "pagespeed", "pingdom", "ptst/",
             "ruxitsynthetic", "site24x7", "speedcurve", "statuscake", "thousandeyes", "updown.io", "uptime",
             "webpagetest", "zabbix",
@@ -76,50 +79,72 @@ const LISTS: [(Bot, &[&str]); 4] = [
     (
         Bot::Crawler,
         &[
-            "admantx", "adsbot", "ahrefs", "apis-google", "archive.org", "bingpreview", "brandwatch", "bubing",
-            "builtwith", "censysinspect", "crawl", "daum/", "dataprovider", "embedly", "expanse", "facebookcatalog",
-            "facebookexternalhit", "facebot", "feedfetcher", "feedly", "flipboardproxy", "go-colly", "google favicon",
-            "google web preview", "google-inspectiontool", "google-read-aloud", "google-safety",
-            "google-site-verification", "googleother", "grapeshot", "heritrix", "httrack", "ia_archiver",
-            "internetmeasurement", "ltx71", "masscan", "mediapartners-google", "netcraft", "netsystemsresearch",
-            "newsblur", "nikto", "nmap", "nutch", "outbrain", "proximic", "quora link preview", "qwantify", "scrapy",
-            "screaming frog", "semrush", "sitebulb", "siteimprove", "skypeuripreview", "slurp", "sogou web", "sqlmap",
-            "tineye", "trendiction", "turnitin", "vkshare", "w3c-checklink", "w3c_validator", "whatsapp/", "wpscan",
-            "yacy", "yeti/", "zgrab",
+            "acunetix", "admantx", "adsbot", "ahrefs", "apis-google", "arachni", "archive.org", "ask jeeves",
+            "bingpreview", "botseer", "brandwatch", "bubing", "builtwith", "censysinspect", "crawl", "datanyze",
+            "dataprovider", "daum/", "daumoa", "dirbuster", "embedly", "expanse", "ezooms", "facebookcatalog",
+            "facebookexternalhit", "facebot", "feedbin", "feedburner", "feedfetcher", "feedly", "ffuf", "findlinks",
+            "flipboardproxy", "genieo", "gigablast", "go-colly", "gobuster", "google (+http", "google favicon",
+            "google web preview", "google wireless transcoder", "google-adwords", "google-amphtml",
+            "google-inspectiontool", "google-read-aloud", "google-safety", "google-site-verification",
+            "google-structured-data", "googleother", "googlesecurityscanner", "grapeshot", "heritrix", "holmes/",
+            "htdig", "httrack", "ia_archiver", "ichiro", "iframely", "internetmeasurement", "l9explore", "larbin",
+            "leakix", "ltx71", "masscan", "mediapartners-google", "nessus", "netcraft", "netsystemsresearch",
+            "netvibes", "newsblur", "newsgator", "nikto", "nmap", "nuclei", "nutch", "ogscrper", "openvas", "outbrain",
+            "pagepeeker", "panscient", "proximic", "qualys", "quora link preview", "qwantify", "scrapy",
+            "screaming frog", "semrush", "seokicks", "shodan", "sitebulb", "siteimprove", "skypeuripreview", "slurp",
+            "sogou web", "spiderman", "sqlmap", "teoma", "tineye", "tiny tiny rss", "tlsprober", "trendiction",
+            "turnitin", "vkshare", "w3af", "w3c-checklink", "w3c_validator", "webthumbnail", "webzip", "wfuzz",
+            "whatsapp/", "whatweb", "wpscan", "xenu", "yacy", "yahoocachesystem", "yahoomailproxy", "yahooseeker",
+            "yeti/", "zgrab", "zyborg",
         ],
     ),
 ];
 
 /// Ends of words by which most crawlers can be known.
-const CRAWLER_ENDS: [&str; 5] = ["bot", "bots", "spider", "crawler", "scraper"];
+const CRAWLER_ENDS: [&str; 7] = ["bot", "bots", "spider", "crawl", "crawler", "indexer", "scraper"];
 
 /// Words that end like a crawler's and are none: a maker of phones.
 const NO_CRAWLERS: [&str; 1] = ["cubot"];
 
+/// Finds all words of [`LISTS`] at once, in any case of letters; a pattern's number is its place in [`LISTED`].
+static WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let words = LISTS.iter().flat_map(|(_, words)| *words);
+    AhoCorasick::builder().ascii_case_insensitive(true).build(words).expect("the words are few")
+});
+
+/// By word: its kind.
+static LISTED: LazyLock<Vec<Bot>> =
+    LazyLock::new(|| LISTS.iter().flat_map(|(bot, words)| words.iter().map(|_| *bot)).collect());
+
 /// What kind of machine this user agent names, if it names one.
-///
-/// - `is_crawler`: whether woothee's list has it as a crawler.
 #[must_use]
-pub fn kind(user_agent: &str, is_crawler: bool) -> Option<Bot> {
-    let agent = user_agent.to_ascii_lowercase();
-    // Servers on Google's App Engine have this appended to whatever they say; woothee takes them for a crawler.
-    if agent.contains("appengine-google") {
+pub fn kind(user_agent: &str) -> Option<Bot> {
+    // Servers on Google's App Engine have this appended to whatever they say, with an address.
+    if has(user_agent, "appengine-google") {
         return None;
     }
-    for (bot, words) in LISTS {
-        if words.iter().any(|word| begins_a_word(&agent, word)) {
-            return Some(bot);
-        }
+    let begins_a_word = |at: usize| !user_agent[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
+    let named = WORDS.find_overlapping_iter(user_agent).filter(|word| begins_a_word(word.start()));
+    // The first in the order of the lists.
+    if let Some(word) = named.map(|word| word.pattern().as_usize()).min() {
+        return Some(LISTED[word]);
     }
-    let ends =
-        words(&agent).any(|word| CRAWLER_ENDS.iter().any(|end| word.ends_with(end)) && !NO_CRAWLERS.contains(&word));
+    let is_crawler = |word: &str| {
+        CRAWLER_ENDS.iter().any(|end| ends_with(word, end))
+            && !NO_CRAWLERS.iter().any(|not| word.eq_ignore_ascii_case(not))
+    };
     // `Mozilla/5.0 (compatible; Name/1.0; +https://…)`: by convention the address of who wants to be asked about it.
-    let signed = agent.starts_with("mozilla/") && agent.contains("+http");
-    (is_crawler || ends || signed).then_some(Bot::Crawler)
+    let signed = || user_agent.len() > 8 && user_agent.as_bytes()[..8].eq_ignore_ascii_case(b"mozilla/");
+    (words(user_agent).any(is_crawler) || (signed() && has(user_agent, "+http"))).then_some(Bot::Crawler)
 }
 
-fn begins_a_word(agent: &str, word: &str) -> bool {
-    agent.match_indices(word).any(|(at, _)| !agent[..at].ends_with(|c: char| c.is_ascii_alphanumeric()))
+/// Whether it stands anywhere, in any case of letters.
+fn has(user_agent: &str, word: &str) -> bool {
+    user_agent.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+fn ends_with(word: &str, end: &str) -> bool {
+    word.len() >= end.len() && word.as_bytes()[word.len() - end.len()..].eq_ignore_ascii_case(end.as_bytes())
 }
 
 /// Runs of letters. Digits end a word, since names carry versions.
@@ -148,6 +173,11 @@ mod tests {
             ("facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)", "crawler"),
             ("Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)", "crawler"),
             ("WhatsApp/2.23.20.0", "crawler"),
+            ("SONY/Ericsson (compatible; ichiro/mobile goo; http://help.goo.ne.jp/help/article/1142)", "crawler"),
+            ("Google (+https://developers.google.com/+/web/snippet/)", "crawler"),
+            ("A6-Indexer/1.0 (http://www.a6corp.com/a6-web-scraping-policy/)", "crawler"),
+            ("Xenu Link Sleuth/1.3.8", "crawler"),
+            ("BAIDUSPIDER", "crawler"),
             ("Scrapy/2.11 (+https://scrapy.org)", "crawler"),
             ("Mozilla/5.0 (compatible; Some-Thing/1.0; +https://thing.example/about)", "crawler"),
             ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) somecrawler3000/1.0", "crawler"),
@@ -210,6 +240,8 @@ mod tests {
             "Shop/12 CFNetwork/1494.0.7 Darwin/23.4.0",
             "Apache-HttpClient/4.5.14 (Java/17.0.9)",
             "Java/17.0.9",
+            "Boto3/1.6.2 Python/3.4.3 Linux/4.4.35 Botocore/1.9.2 Resource",
+            "WordPress/6.5; https://blog.example",
             "Ruby",
             "Faraday v2.9.0",
             "GuzzleHttp/7",

@@ -4,6 +4,8 @@
 
 pub mod bot;
 pub mod channel;
+pub mod exclusion;
 pub mod landing;
+pub mod network;
 pub mod page;
 pub mod user_agent;

@@ -12,7 +12,7 @@ use crate::meters::ProjectMeters;
 use crate::rate::Taken;
 use crate::reply::Refusal;
 use crate::server::SharedKey;
-use crate::{Privacy, Project, Quota, UseFrom};
+use crate::{Exclusions, Privacy, Project, Quota, UseFrom};
 
 /// A project that may be sent to.
 pub(crate) struct Admitted {
@@ -20,6 +20,8 @@ pub(crate) struct Admitted {
     pub id: ProjectId,
     /// What it keeps.
     pub privacy: Privacy,
+    /// Whom it does not want.
+    pub exclusions: Exclusions,
     /// Its meters.
     pub meters: Arc<ProjectMeters>,
     quota: Quota,
@@ -52,11 +54,12 @@ impl Admissions {
     /// From the config. What the projects and keys of `before` have used up and counted goes on.
     pub(crate) fn new(configured: &[Project], before: Option<&Self>) -> Result<Self, SharedKey> {
         let mut admissions = Self { projects: Vec::with_capacity(configured.len()), by_key: HashMap::new() };
-        for Project { id, write_keys, quota, privacy } in configured {
+        for Project { id, write_keys, quota, privacy, exclusions } in configured {
             let old = before.and_then(|before| before.projects.iter().find(|project| project.id == *id));
             let project = Arc::new(Admitted {
                 id: id.clone(),
                 privacy: privacy.clone(),
+                exclusions: exclusions.clone(),
                 meters: old.map_or_else(|| Arc::new(ProjectMeters::new(Some(id))), |old| old.meters.clone()),
                 quota: *quota,
                 taken: old.map(|old| old.taken.clone()).unwrap_or_default(),
@@ -162,7 +165,8 @@ mod tests {
             quota: Quota::default(),
         });
         let id = ProjectId::parse(id).expect("a project id");
-        Project { id, write_keys: keys.collect(), quota: Quota::default(), privacy: Privacy::USUAL }
+        let (privacy, exclusions) = (Privacy::USUAL, Exclusions::NONE);
+        Project { id, write_keys: keys.collect(), quota: Quota::default(), privacy, exclusions }
     }
 
     fn admit(admissions: &Admissions, key: Option<&str>, headers: &[(&'static str, &str)]) -> Result<String, String> {

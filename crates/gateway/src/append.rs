@@ -11,12 +11,13 @@ use trackway_domain::event::ReceivedEvent;
 use trackway_domain::id::ProjectId;
 use trackway_domain::stamp::stamp;
 use trackway_domain::time::ReceivedAt;
+use trackway_enrich::exclusion::Excluded;
 use trackway_eventlog::{EventLog, LogError, NewRecord};
 use trackway_wire::{Item, Rejection, log};
 
 use crate::Topics;
 use crate::group::Visitors;
-use crate::privacy::Kept;
+use crate::privacy::{Kept, Unkept};
 use crate::rejected::{RejectedItem, RejectedRequest};
 use crate::reply::Refusal;
 
@@ -34,8 +35,9 @@ pub(crate) struct Origin<'a> {
     pub ip: String,
     /// Why the sender is taken for a bot, or empty.
     pub bot: &'static str,
-    /// The visitor objects to being tracked, and the project honours it.
-    pub objects: bool,
+    /// The visitor objects to being tracked and the project honours it, or the project does not want the sender: of what is
+    /// rejected, only the reason is kept.
+    pub reasons_only: bool,
     /// When they came now: the records' time.
     pub now: ReceivedAt,
     /// The request was rejected before, and is kept: it is not kept again, under another place and other ids.
@@ -55,6 +57,8 @@ pub(crate) struct Outcome {
     pub nothing: usize,
     /// Events that privacy does not want kept.
     pub withheld: usize,
+    /// Events that the project excludes, by reason.
+    pub excluded: [usize; Excluded::ALL.len()],
     /// Place and reason of the others.
     pub rejected: Vec<(usize, Rejection)>,
 }
@@ -84,13 +88,13 @@ impl Appender {
     /// Appends what items hold; resolves when all of it is durable.
     ///
     /// - `items`: with their places in the request.
-    /// - `kept`: what privacy leaves of an event, and whose it is.
+    /// - `kept`: what privacy leaves of an event, and whose it is; or why nothing.
     /// - `body`: of the request, to be kept if something was rejected.
     pub(crate) async fn append(
         &self,
         origin: &Origin<'_>,
         items: Vec<(usize, Item)>,
-        kept: impl Fn(ReceivedEvent) -> Option<Kept>,
+        kept: impl Fn(ReceivedEvent) -> Result<Kept, Unkept>,
         body: &Bytes,
     ) -> Result<Outcome, Refusal> {
         let mut outcome = Outcome::default();
@@ -99,7 +103,7 @@ impl Appender {
         for (index, item) in items {
             match item {
                 Item::Event { event, content } => match kept(event) {
-                    Some(Kept { mut event, visitor, anonymised }) => {
+                    Ok(Kept { mut event, visitor, anonymised }) => {
                         // Browsers say it twice; the record holds the header once for all its events.
                         if event.context.user_agent == origin.user_agent {
                             event.context.user_agent = String::new();
@@ -108,7 +112,8 @@ impl Appender {
                         visitors.add(origin.project, event, anonymised);
                         outcome.accepted += 1;
                     }
-                    None => outcome.withheld += 1,
+                    Err(Unkept::Objection) => outcome.withheld += 1,
+                    Err(Unkept::Excluded(why)) => outcome.excluded[why as usize] += 1,
                 },
                 Item::Rejected { reason, content } => rejected.push(RejectedItem { index, reason, content }),
                 Item::Nothing => outcome.nothing += 1,
@@ -187,7 +192,7 @@ impl Origin<'_> {
             head: self.head,
             body,
             visitor: (self.derived_visitor)(),
-            reasons_only: self.objects,
+            reasons_only: self.reasons_only,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! - An answer of success means that the log has the events durably, nothing more and nothing less.
 //! - A bad event spoils no other of its request; it goes to the topic `rejected` with its reason and bytes.
 //! - What one request has for one visitor is one record, in order, in the partition that the visitor's key names.
-//! - What a project's privacy does not want kept is gone before anything is written.
+//! - What a project's privacy does not want kept is gone before anything is written, and so is whoever it excludes.
 //! - Bodies with an unknown write key are counted and not kept: anyone could fill the disk with them.
 //! - Nothing that identifies a person, and no write key, is ever logged.
 //!
@@ -40,8 +40,9 @@ use trackway_domain::id::ProjectId;
 use trackway_domain::time::ReceivedAt;
 use trackway_wire::redact::PropertyLists;
 
-pub use address::{AddressRange, AddressRanges};
 pub use server::{Bound, Projects, ServeError, SharedKey, bind, serve};
+pub use trackway_enrich::exclusion::Exclusions;
+pub use trackway_enrich::network::{AddressRange, AddressRanges};
 
 /// Our clock, from the binary: the only way in which time gets in.
 pub type Clock = fn() -> ReceivedAt;
@@ -76,6 +77,8 @@ pub struct Project {
     pub quota: Quota,
     /// What is kept of a visitor.
     pub privacy: Privacy,
+    /// Whose events are not wanted at all.
+    pub exclusions: Exclusions,
 }
 
 /// A key that lets events into its project, and never out.

@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use trackway_domain::fate::Fate;
 use trackway_domain::id::ProjectId;
+use trackway_enrich::exclusion::Excluded;
 use trackway_wire::protocol::{ALL, Protocol};
 
 /// What the gateway itself decides about events. Whether an accepted one is counted, late or a duplicate, the worker
@@ -26,10 +27,12 @@ pub(crate) enum Decision {
     Nothing,
     /// Not kept, because the visitor objects.
     Withheld,
+    /// Not kept, because the project does not want it.
+    Excluded,
 }
 
 impl Decision {
-    const ALL: [Self; 5] = [Self::Accepted, Self::Rejected, Self::Retry, Self::Nothing, Self::Withheld];
+    const ALL: [Self; 6] = [Self::Accepted, Self::Rejected, Self::Retry, Self::Nothing, Self::Withheld, Self::Excluded];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -38,6 +41,7 @@ impl Decision {
             Self::Retry => Fate::Retry.as_str(),
             Self::Nothing => "nothing",
             Self::Withheld => "withheld",
+            Self::Excluded => "excluded",
         }
     }
 }
@@ -105,6 +109,16 @@ impl ProjectMeters {
     pub(crate) fn events(&self, protocol: &'static dyn Protocol, decision: Decision, count: usize) {
         if count > 0 {
             self.of(protocol).events[decision as usize].increment(count as u64);
+        }
+    }
+
+    /// So many events were excluded, by reason.
+    pub(crate) fn excluded(&self, protocol: &'static dyn Protocol, by_reason: [usize; Excluded::ALL.len()]) {
+        self.events(protocol, Decision::Excluded, by_reason.iter().sum());
+        for (reason, count) in Excluded::ALL.into_iter().zip(by_reason).filter(|(_, count)| *count > 0) {
+            let project = self.project.clone();
+            counter!("gateway_excluded_events_total", "project" => project, "reason" => reason.as_str())
+                .increment(count as u64);
         }
     }
 

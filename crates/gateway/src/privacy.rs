@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use trackway_domain::event::{Consent, EventKind, ReceivedEvent};
 use trackway_domain::id::Visitor;
 use trackway_domain::time::ReceivedAt;
+use trackway_enrich::exclusion::Excluded;
 
 use crate::address;
 use crate::admit::Admitted;
 use crate::secret::Secrets;
-use crate::{IpPolicy, Objection, Privacy};
+use crate::{Exclusions, IpPolicy, Objection, Privacy};
 
 /// Who sent a request, as far as it bears on privacy.
 #[derive(Debug, Clone, Copy)]
@@ -22,10 +23,21 @@ pub(crate) struct Sender<'a> {
     pub objects: bool,
     /// Its tracker asks not to be known: the address is not kept.
     pub anonymous: bool,
+    /// The request was rejected before and is sent again, from another address.
+    pub is_replay: bool,
     /// Id of a visitor without one, where it is known already: of a cookie, or of a rejected request that is sent again.
     pub known_as: Option<&'a str>,
     /// When it came.
     pub now: ReceivedAt,
+}
+
+/// Why nothing of an event is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unkept {
+    /// The visitor objects, and the project wants nothing of such.
+    Objection,
+    /// The project does not want it.
+    Excluded(Excluded),
 }
 
 /// An event as it may be kept.
@@ -39,15 +51,18 @@ pub(crate) struct Kept {
     pub anonymised: bool,
 }
 
-/// What may be kept of an event; `None` if nothing.
+/// What may be kept of an event, or why nothing.
 pub(crate) fn apply(
     mut event: ReceivedEvent,
     project: &Admitted,
     sender: &Sender<'_>,
     secrets: &Secrets,
-) -> Option<Kept> {
+) -> Result<Kept, Unkept> {
     let privacy = &project.privacy;
     let own_ip = address::parse(&event.context.ip);
+    if let Some(why) = excluded(&event, own_ip, &project.exclusions, sender) {
+        return Err(Unkept::Excluded(why));
+    }
     let derived = |event: &ReceivedEvent| {
         let agent = &event.context.user_agent;
         let agent = if agent.is_empty() { sender.user_agent } else { agent };
@@ -55,10 +70,10 @@ pub(crate) fn apply(
     };
     let objection = objection(privacy, sender, event.context.consent);
     let visitor = match objection {
-        Objection::Refuse => return None,
+        Objection::Refuse => return Err(Unkept::Objection),
         Objection::Anonymise => match event.kind {
             // All that they say is who somebody is.
-            EventKind::Identify | EventKind::Group | EventKind::Alias => return None,
+            EventKind::Identify | EventKind::Group | EventKind::Alias => return Err(Unkept::Objection),
             EventKind::Track | EventKind::Page | EventKind::Screen => {
                 event.user_id = None;
                 event.traits = "{}".to_owned();
@@ -82,7 +97,33 @@ pub(crate) fn apply(
         event.properties = privacy.properties.kept(&event.properties, hash).into_owned();
         event.traits = privacy.properties.kept(&event.traits, hash).into_owned();
     }
-    Some(Kept { event, visitor, anonymised: objection == Objection::Anonymise })
+    Ok(Kept { event, visitor, anonymised: objection == Objection::Anonymise })
+}
+
+/// Why the project does not want this event. A server's word on the visitor comes before what is seen of the server: it may
+/// well stand in an excluded network.
+fn excluded(
+    event: &ReceivedEvent,
+    own_ip: Option<IpAddr>,
+    exclusions: &Exclusions,
+    sender: &Sender<'_>,
+) -> Option<Excluded> {
+    let context = &event.context;
+    let agent = if context.user_agent.is_empty() { sender.user_agent } else { &context.user_agent };
+    let of_sender = exclusions.of_sender(own_ip.or(sender.visitor_ip()), agent);
+    of_sender.or_else(|| exclusions.of_page(&context.url, &context.referrer))
+}
+
+impl Sender<'_> {
+    /// The visitor's address, unless the request is sent again by whoever mends it.
+    fn visitor_ip(&self) -> Option<IpAddr> {
+        (!self.is_replay).then_some(self.ip)
+    }
+
+    /// Whether the project wants nothing of it, as far as the request's head tells.
+    pub(crate) fn is_excluded(&self, exclusions: &Exclusions) -> bool {
+        exclusions.of_sender(self.visitor_ip(), self.user_agent).is_some()
+    }
 }
 
 /// Whether the request's own address may be kept, and how.
@@ -136,6 +177,7 @@ mod tests {
         user_agent: "UA",
         objects: false,
         anonymous: false,
+        is_replay: false,
         known_as: None,
         now: NOW,
     };
@@ -159,13 +201,23 @@ mod tests {
     }
 
     fn check(privacy: Privacy, sender: Sender<'_>, event: ReceivedEvent) -> Option<(ReceivedEvent, Visitor)> {
+        kept(privacy, Exclusions::NONE, sender, event).ok()
+    }
+
+    fn kept(
+        privacy: Privacy,
+        exclusions: Exclusions,
+        sender: Sender<'_>,
+        event: ReceivedEvent,
+    ) -> Result<(ReceivedEvent, Visitor), Unkept> {
         let id = ProjectId::parse("shop").expect("a project id");
         let key = WriteKey { key: "k".into(), use_from: UseFrom::Anywhere, quota: Quota::default() };
-        let project = Project { id, write_keys: vec![key], quota: Quota::default(), privacy };
+        let project = Project { id, write_keys: vec![key], quota: Quota::default(), privacy, exclusions };
         let admissions = Admissions::new(&[project], None).unwrap_or_else(|shared| panic!("{shared}"));
         let admission = admissions.admit(Some("k"), &hyper::HeaderMap::new(), NOW);
         let project = admission.unwrap_or_else(|refusal| panic!("{refusal}")).project;
-        let kept = apply(event, &project, &sender, &Secrets::new(&Secret::Shared("s".into()), NOW).expect("no file"));
+        let kept =
+            super::apply(event, &project, &sender, &Secrets::new(&Secret::Shared("s".into()), NOW).expect("no file"));
         kept.map(|kept| (kept.event, kept.visitor))
     }
 
@@ -216,6 +268,43 @@ mod tests {
         assert!(visitor(required.clone(), Consent::Unknown).is_some_and(|visitor| is_derived(&visitor)));
         assert_eq!(visitor(required, Consent::Granted), Some(Visitor::Device("a".into())));
         assert_eq!(visitor(refusing, Consent::Unknown), None);
+    }
+
+    #[test]
+    fn whom_a_project_excludes_leaves_nothing() {
+        use trackway_enrich::exclusion::{AgentRules, Pages, Referrers};
+        use trackway_enrich::network::AddressRanges;
+
+        let exclusions = Exclusions {
+            addresses: AddressRanges::new(vec!["192.0.2.0/24".parse().expect("a network")]),
+            user_agents: AgentRules::new(["monitor"]).expect("a rule"),
+            referrers: Referrers::new(true, []),
+            pages: Pages::of(["https://shop.example"]).expect("a site"),
+        };
+        let check = |sender: Sender<'_>, context: Context| {
+            let event = ReceivedEvent { context, ..event(EventKind::Track) };
+            match kept(Privacy::USUAL, exclusions.clone(), sender, event) {
+                Ok(_) => None,
+                Err(Unkept::Excluded(why)) => Some(why),
+                Err(Unkept::Objection) => panic!("nobody objects"),
+            }
+        };
+        let elsewhere = Sender { ip: "198.51.100.1".parse().expect("an address"), ..SENDER };
+        assert_eq!(check(SENDER, Context::default()), Some(Excluded::Address));
+        assert_eq!(check(elsewhere, Context::default()), None);
+        assert_eq!(check(Sender { is_replay: true, ..SENDER }, Context::default()), None, "it is not the visitor's");
+        let ip = |ip: &str| Context { ip: ip.into(), ..Context::default() };
+        assert_eq!(check(SENDER, ip("198.51.100.9")), None, "a server in the office speaks for a customer");
+        assert_eq!(check(elsewhere, ip("192.0.2.9")), Some(Excluded::Address));
+        let monitor = Sender { user_agent: "Monitor/1", ..elsewhere };
+        assert_eq!(check(monitor, Context::default()), Some(Excluded::UserAgent));
+        let browser = Context { user_agent: "Mozilla/5.0".into(), ..Context::default() };
+        assert_eq!(check(monitor, browser), None);
+        let url =
+            |url: &str, referrer: &str| Context { url: url.into(), referrer: referrer.into(), ..Context::default() };
+        assert_eq!(check(elsewhere, url("https://shop.example/a", "https://news.example")), None);
+        assert_eq!(check(elsewhere, url("https://copy.example/a", "")), Some(Excluded::Page));
+        assert_eq!(check(elsewhere, url("https://shop.example/a", "http://semalt.com/")), Some(Excluded::Referrer));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use trackway_domain::time::ReceivedAt;
 use trackway_wire::protocol::{self, Answer, Claimants, Head, Protocol, Tally, Verdict};
 use trackway_wire::{Item, Rejection, Understood};
 
-use crate::address::{self, AddressRanges};
+use crate::address;
 use crate::admit::{Admission, Admissions, Admitted};
 use crate::append::{Appender, Origin, Outcome};
 use crate::body::{self, Budget};
@@ -23,7 +23,7 @@ use crate::replay::Replay;
 use crate::reply::{self, Refusal, Reply};
 use crate::secret::{self, Secrets};
 use crate::shares::shares;
-use crate::{Clock, Limits, cookie, cors, script};
+use crate::{AddressRanges, Clock, Limits, cookie, cors, script};
 
 /// What every request needs.
 pub(crate) struct Gateway {
@@ -226,7 +226,7 @@ impl<'a> Visit<'a> {
             let outcome = self.append(protocol, &admission, &sender, items, &body).await?;
             tally.accepted += outcome.accepted;
             // A sender has no business with what is kept of its events.
-            tally.nothing += outcome.nothing + outcome.withheld;
+            tally.nothing += outcome.nothing + outcome.withheld + outcome.excluded.iter().sum::<usize>();
             tally.rejected.extend(outcome.rejected);
             read.cookie = id_cookie.map(|id| cookie::give(&id, &self.head.headers)).or(read.cookie.take());
         }
@@ -290,6 +290,7 @@ impl<'a> Visit<'a> {
                 project.meters.events(protocol, Decision::Rejected, outcome.rejected.len());
                 project.meters.events(protocol, Decision::Nothing, outcome.nothing);
                 project.meters.events(protocol, Decision::Withheld, outcome.withheld);
+                project.meters.excluded(protocol, outcome.excluded);
             }
             Err(refusal) => {
                 let decision = if refusal.is_temporary() { Decision::Retry } else { Decision::Rejected };
@@ -318,7 +319,8 @@ impl<'a> Visit<'a> {
             },
             is_replay: self.replay.is_some(),
             bot: self.bot(sender.user_agent),
-            objects: privacy::objects(&admission.project.privacy, sender),
+            reasons_only: privacy::objects(&admission.project.privacy, sender)
+                || sender.is_excluded(&admission.project.exclusions),
             now: self.now,
             received: self.replay.as_ref().map_or(self.now, |replay| replay.received(self.now)),
             derived_visitor,
@@ -339,6 +341,7 @@ impl<'a> Visit<'a> {
             user_agent: self.user_agent(),
             objects: is_one(&DNT) || is_one(&SEC_GPC),
             anonymous,
+            is_replay: self.replay.is_some(),
             known_as: self.replay.as_ref().and_then(|replay| replay.visitor).or(cookie),
             now: self.now,
         }

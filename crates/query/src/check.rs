@@ -6,6 +6,7 @@ use trackway_domain::funnel::FunnelQuery;
 use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::limits::{EVENT_NAME_BYTES_MAX, FUNNEL_STEPS_MAX, ID_BYTES_MAX};
 use trackway_domain::paths::PathsQuery;
+use trackway_domain::rules::SessionRules;
 use trackway_store::queries::{Bots, Interval, Scope, StepFilter, TimeRange};
 
 use crate::pb;
@@ -27,6 +28,8 @@ const PAGE_SIZE_USUAL: u32 = 1_000;
 const PAGE_SIZE_MAX: u32 = 10_000;
 const EDGES_USUAL: u32 = 20;
 const EDGES_MAX: u32 = 1_000;
+const TRANSITIONS_USUAL: u32 = 50;
+const TRANSITIONS_MAX: u32 = 1_000;
 const JOURNEY_EVENTS_USUAL: u32 = 200;
 const JOURNEY_EVENTS_MAX: u32 = 10_000;
 
@@ -114,6 +117,26 @@ pub(crate) fn paths(request: pb::PathsRequest) -> Checked<Paths> {
             collapse_repeats: request.collapse_repeats,
         },
         edges_max: count("edges_max", request.edges_max, EDGES_USUAL, EDGES_MAX)? as usize,
+    })
+}
+
+/// A flow between touchpoints, ready to be asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TouchpointFlow {
+    pub project: ProjectId,
+    pub scope: Scope,
+    pub gap: Duration,
+    pub transitions_max: usize,
+}
+
+pub(crate) fn touchpoint_flow(request: pb::TouchpointFlowRequest) -> Checked<TouchpointFlow> {
+    let gap = optional_duration("gap_ms", request.gap_ms, (1_000, DAY_MS))?;
+    let transitions_max = count("transitions_max", request.transitions_max, TRANSITIONS_USUAL, TRANSITIONS_MAX)?;
+    Ok(TouchpointFlow {
+        project: project(&request.project)?,
+        scope: scope(request.range, request.include_bots)?,
+        gap: gap.unwrap_or(SessionRules::USUAL.gap),
+        transitions_max: transitions_max as usize,
     })
 }
 

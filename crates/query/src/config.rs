@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use trackway_domain::id::ProjectId;
 use trackway_store::queries::QueryLimits;
 
 /// Settings. There is no default here: `trackway/config.rs` is the home of defaults.
@@ -28,6 +29,8 @@ pub struct Config {
     pub merged_events_max: usize,
     /// Different event names that one paths question may meet. Names are made by clients; pairs of them are counted.
     pub names_max: usize,
+    /// Stages of each project's touchpoints, first to last.
+    pub stages: Vec<(ProjectId, Vec<String>)>,
     /// Keys (visitors and users) that one person of a journey may have. At most 3000, which is what one query takes.
     pub person_keys_max: usize,
     /// Bytes of one request.

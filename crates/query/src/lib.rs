@@ -32,6 +32,7 @@ mod sessions;
 mod status;
 mod subscribe;
 mod tail;
+mod touchpoint_flow;
 mod touchpoints;
 mod trend;
 

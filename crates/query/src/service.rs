@@ -20,7 +20,10 @@ use crate::freshness::{PartitionState, freshness, partition_states};
 use crate::server::Clock;
 use crate::status::{Fault, Loudness, code_name};
 use crate::tail::{self, Tails};
-use crate::{audience, check, funnel, journey, lag, paths, pb, rejected, sessions, subscribe, touchpoints, trend};
+use crate::{
+    audience, check, funnel, journey, lag, paths, pb, rejected, sessions, subscribe, touchpoint_flow, touchpoints,
+    trend,
+};
 
 /// What all questions share.
 pub(crate) struct Desk {
@@ -150,6 +153,14 @@ impl pb::query_service_server::QueryService for Service {
         request: Request<pb::SessionSummaryRequest>,
     ) -> Result<Response<pb::SessionSummaryResponse>, Status> {
         self.0.answer("session_summary", sessions::answer(&self.0, request.into_inner())).await
+    }
+
+    async fn touchpoint_flow(
+        &self,
+        request: Request<pb::TouchpointFlowRequest>,
+    ) -> Result<Response<pb::TouchpointFlowResponse>, Status> {
+        let question = async { touchpoint_flow::answer(&self.0, check::touchpoint_flow(request.into_inner())?).await };
+        self.0.answer("touchpoint_flow", question).await
     }
 
     async fn touchpoints(

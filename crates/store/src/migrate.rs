@@ -25,13 +25,14 @@ macro_rules! migration {
 }
 
 /// In order. A file that was released never changes again: a new one changes what it made.
-const MIGRATIONS: [Migration; 6] = [
+const MIGRATIONS: [Migration; 7] = [
     migration!(1, "0001_events"),
     migration!(2, "0002_sessions"),
     migration!(3, "0003_identities"),
     migration!(4, "0004_audiences"),
     migration!(5, "0005_progress"),
     migration!(6, "0006_bots_and_revenue"),
+    migration!(11, "0011_feedback"),
 ];
 
 /// Why the tables are not at this program's version.

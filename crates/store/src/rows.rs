@@ -81,6 +81,12 @@ pub struct EventRow {
     pub revenue_micros: Option<i64>,
     /// Currency of the revenue, or empty.
     pub currency: String,
+    /// Kind of feedback it is (`nps`, `csat`, `text`), or empty.
+    pub feedback: &'static str,
+    /// Score of the feedback, in millionths.
+    pub score_micros: Option<i64>,
+    /// Words of the feedback, or empty.
+    pub comment: String,
     /// Address of the client as far as it is kept, or empty.
     pub ip: String,
     /// The tracker's own session, or empty.

@@ -8,13 +8,22 @@ use trackway_store::Store;
 use trackway_store::engine::Engine;
 use trackway_store::migrate::MigrateError;
 
+/// Numbers of all files: a file that the program does not know of would never be applied.
+fn numbers() -> Vec<u32> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut numbers: Vec<u32> = names.map(|name| name[..4].parse().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 #[tokio::test]
 async fn they_are_applied_once_and_safe_at_the_same_time() {
     let folder = TempDir::new().unwrap();
     let engine = Engine::start(engine_config(folder.path())).await.unwrap();
     let store = Store::connect(store_config(&engine)).unwrap();
     let (a, b, c) = tokio::join!(store.migrate(), store.migrate(), store.migrate());
-    let all = vec![1, 2, 3, 4, 5, 6];
+    let all = numbers();
     for applied in [a, b, c] {
         // Each may have found some done by the others.
         let applied = applied.unwrap();
@@ -40,7 +49,7 @@ async fn other_databases_have_tables_of_their_own() {
     for database in ["one", "two"] {
         let mut config = store_config(&engine);
         config.database = database.to_owned();
-        assert_eq!(Store::connect(config).unwrap().migrate().await.unwrap().len(), 6);
+        assert_eq!(Store::connect(config).unwrap().migrate().await.unwrap(), numbers());
     }
     let mut config = store_config(&engine);
     config.database = "one; DROP DATABASE two".to_owned();
@@ -58,7 +67,10 @@ async fn a_changed_or_unknown_migration_stops_it() {
 
     client.query("INSERT INTO migrations VALUES (99, 'later', 1, now())").execute().await.unwrap();
     let error = store.migrate().await.unwrap_err();
-    assert!(matches!(error, MigrateError::Newer { found: 99, known: 6, .. }), "{error:?}");
+    assert!(
+        matches!(error, MigrateError::Newer { found: 99, known, .. } if Some(&known) == numbers().last()),
+        "{error:?}"
+    );
     client.query("TRUNCATE TABLE migrations").execute().await.unwrap();
 
     client.query("INSERT INTO migrations VALUES (2, '0002_sessions', 1, now())").execute().await.unwrap();

@@ -5,6 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{ALL, Harness, LIMITS, eventually, project};
+use trackway_domain::feedback::FeedbackKind;
 use trackway_store::queries::{
     AudienceTotals, Bots, Interval, QueryError, QueryLimits, Scope, SessionSummaryRow, StepFilter, TimeRange,
     TouchpointRow, TrendRow,
@@ -283,6 +284,34 @@ async fn touchpoints_and_journeys() {
         harness.store.touchpoints("shop", ALL, LIMITS).await.unwrap(),
         [row("awareness", "ad", 3, 2), row("purchase", "checkout", 1, 1)]
     );
+    let says = |kind, score_micros| EventRow { feedback: kind, score_micros, ..event(4, T + 9, "survey") };
+    let answers = [says("csat", Some(4_500_000)), EventRow { event_key: 77, ..says("text", None) }];
+    harness.store.insert(&answers, "2").await.unwrap();
+    let mut contacts = harness.store.contacts("shop", ALL, LIMITS).await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(block) = contacts.next().await.unwrap() {
+        for row in 0..block.persons.len() {
+            let touchpoint = block.touchpoints[block.touchpoint_indexes[row] as usize].clone();
+            let stage = block.stages[block.stage_indexes[row] as usize].clone();
+            seen.push((block.persons[row], block.times_ms[row] - T, stage, touchpoint, block.feedback[row]));
+        }
+    }
+    let contact =
+        |person, at, stage: &str, touchpoint: &str| (person, at, stage.to_owned(), touchpoint.to_owned(), None);
+    let mut expected = vec![
+        contact(1, 0, "awareness", "ad"),
+        contact(1, 4, "purchase", "checkout"),
+        contact(2, 1, "awareness", "ad"),
+        contact(4, 2, "awareness", "ad"),
+    ];
+    for said in [(FeedbackKind::Csat, Some(4_500_000)), (FeedbackKind::Text, None)] {
+        expected.push((4, 9, String::new(), String::new(), Some(said)));
+    }
+    // The two answers have one time, and an order by their keys.
+    seen.sort();
+    expected.sort();
+    assert_eq!(seen, expected);
+
     let from_1 = TimeRange { from_ms: T + 1, to_ms: T + 4 };
     assert_eq!(harness.store.touchpoints("shop", from_1, LIMITS).await.unwrap(), [row("awareness", "ad", 2, 2)]);
 

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use trackway_domain::feedback::{FeedbackKind, FeedbackRule};
 use trackway_domain::id::ProjectId;
+use trackway_domain::property::PropertyCondition;
 use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
 use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint::TouchpointRule;
+use trackway_enrich::exclusion::{AgentRules, Exclusions, Pages, Referrers};
 use trackway_eventlog::embedded::{EmbeddedLog, Fsync, system_clock};
 use trackway_eventlog::kafka::{Compression, KafkaLog};
 use trackway_eventlog::spool::{self, Spool};
@@ -207,7 +210,7 @@ pub fn snapshots(settings: &Settings) -> anyhow::Result<Arc<dyn object_store::Ob
     let folder = settings.snapshots_folder();
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make folder `{}`", folder.display()))?;
     // Snapshots are durable before an offset is committed, so each is synced to the disk.
-    Ok(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(&folder)?))
+    Ok(Arc::new(object_store::local::LocalFileSystem::new_with_prefix(&folder)?.with_fsync(true)))
 }
 
 /// The gateway's config.
@@ -262,6 +265,7 @@ pub fn gateway_projects(settings: &Settings) -> Vec<trackway_gateway::Project> {
         write_keys: project.write_keys.iter().map(write_key).collect(),
         quota: quota(project.events_per_second_max, project.events_per_day_max),
         privacy: privacy(&project.privacy),
+        exclusions: exclusions(project),
     };
     settings.projects_or_default().iter().map(project).collect()
 }
@@ -288,6 +292,19 @@ fn privacy(privacy: &Privacy) -> trackway_gateway::Privacy {
             deny: privacy.properties_deny.clone(),
             hash: privacy.properties_hash.clone(),
         },
+    }
+}
+
+fn exclusions(project: &Project) -> Exclusions {
+    fn texts(list: &[String]) -> impl Iterator<Item = &str> {
+        list.iter().map(String::as_str)
+    }
+    let networks = project.exclude_addresses.iter().map(|range| range.parse().expect("the config was checked"));
+    Exclusions {
+        addresses: AddressRanges::new(networks.collect()),
+        user_agents: AgentRules::new(texts(&project.exclude_user_agents)).expect("the config was checked"),
+        referrers: Referrers::new(project.exclude_known_spam, texts(&project.exclude_referrers)),
+        pages: Pages::of(texts(&project.only_pages_of)).expect("the config was checked"),
     }
 }
 
@@ -348,6 +365,7 @@ pub fn query(settings: &Settings) -> trackway_query::Config {
         identity_pairs_max: query.identity_pairs_max as usize,
         merged_events_max: query.merged_events_max as usize,
         names_max: query.names_max as usize,
+        stages: settings.projects.iter().map(|project| (project_id(project), project.stages.clone())).collect(),
         person_keys_max: query.person_keys_max as usize,
         // The largest request is a funnel of 32 steps with 20 names each.
         request_bytes_max: 1 << 20,
@@ -375,7 +393,14 @@ fn project_rules(project: &Project) -> ProjectRules {
             event,
             page: touchpoint.page.clone(),
             channel: touchpoint.channel.clone(),
+            properties: touchpoint.properties.iter().filter_map(|text| PropertyCondition::parse(text)).collect(),
         })
+    });
+    let feedback = project.feedback.iter().map(|feedback| FeedbackRule {
+        event: feedback.event.clone(),
+        kind: FeedbackKind::parse(&feedback.kind).expect("the config was checked"),
+        score: feedback.score.clone(),
+        text: feedback.text.clone(),
     });
     ProjectRules {
         session: SessionRules {
@@ -384,6 +409,7 @@ fn project_rules(project: &Project) -> ProjectRules {
             ..SessionRules::USUAL
         },
         touchpoints: touchpoints.collect(),
+        feedback: feedback.collect(),
     }
 }
 
@@ -404,9 +430,30 @@ mod tests {
         let touchpoints =
             vec![touchpoint("one", &["a", "b"], ""), touchpoint("two", &["b", "c"], ""), touchpoint("page", &[], "/x")];
         let rules = project_rules(&Project { touchpoints, ..Project::stand_in() });
-        let name = |event, path| find(&rules.touchpoints, event, path, "").map(|rule| rule.name.as_str());
+        let name = |event, path| find(&rules.touchpoints, event, path, "", |_| None).map(|rule| rule.name.as_str());
         assert_eq!((name("a", ""), name("b", ""), name("c", "")), (Some("one"), Some("one"), Some("two")));
         assert_eq!((name("d", "/x"), name("d", "/y")), (Some("page"), None));
+    }
+
+    #[test]
+    fn what_a_project_excludes_reaches_its_gateway() {
+        let project = Project {
+            exclude_addresses: vec!["192.0.2.*".into()],
+            exclude_user_agents: vec!["/^Monitor/".into()],
+            exclude_referrers: vec!["spam.example".into()],
+            only_pages_of: vec!["https://shop.example".into()],
+            ..Project::stand_in()
+        };
+        let found = exclusions(&project);
+        assert!(
+            found.of_sender("192.0.2.1".parse().ok(), "").is_some() && found.of_sender(None, "Monitor 1").is_some()
+        );
+        assert!(found.of_page("https://shop.example/", "https://spam.example/").is_some());
+        assert!(found.of_page("https://shop.example/", "https://semalt.com/").is_some());
+        assert!(found.of_page("https://other.example/", "").is_some());
+        assert!(found.of_page("https://shop.example/", "").is_none());
+        let none = exclusions(&Project { exclude_known_spam: false, ..Project::stand_in() });
+        assert_eq!(none, Exclusions::NONE);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod params;
 pub mod pixel;
 mod plausible;
 mod posthog;
+pub mod properties;
 pub mod protocol;
 pub mod redact;
 mod revenue;

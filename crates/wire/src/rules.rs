@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use trackway_domain::audience::{AudienceRule, COUNT_MAX};
+use trackway_domain::feedback::{FeedbackKind, FeedbackRule};
 use trackway_domain::id::ProjectId;
+use trackway_domain::property::{PropertyCondition, PropertyTest};
 use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
 use trackway_domain::time::millis;
 use trackway_domain::touchpoint::TouchpointRule;
@@ -35,8 +37,10 @@ pub fn rules_to_pb(rules: &PartitionRules) -> pb::PartitionRules {
                         event: rule.event.clone(),
                         page: rule.page.clone(),
                         channel: rule.channel.clone(),
+                        properties: rule.properties.iter().map(condition_to_pb).collect(),
                     })
                     .collect(),
+                feedback: rules.feedback.iter().map(feedback_to_pb).collect(),
             })
             .collect(),
     }
@@ -54,14 +58,19 @@ pub fn rules_from_pb(rules: &pb::PartitionRules) -> Result<PartitionRules, Decod
             length_max: duration(project.session_length_max_ms, "session_length_max_ms")?,
             ..SessionRules::USUAL
         };
-        let touchpoint = |rule: &pb::TouchpointRule| TouchpointRule {
-            name: rule.name.clone(),
-            stage: rule.stage.clone(),
-            event: rule.event.clone(),
-            page: rule.page.clone(),
-            channel: rule.channel.clone(),
+        let touchpoint = |rule: &pb::TouchpointRule| {
+            Ok(TouchpointRule {
+                name: rule.name.clone(),
+                stage: rule.stage.clone(),
+                event: rule.event.clone(),
+                page: rule.page.clone(),
+                channel: rule.channel.clone(),
+                properties: rule.properties.iter().map(condition_from_pb).collect::<Result<_, _>>()?,
+            })
         };
-        Ok((id, ProjectRules { session, touchpoints: project.touchpoints.iter().map(touchpoint).collect() }))
+        let touchpoints = project.touchpoints.iter().map(touchpoint).collect::<Result<_, _>>()?;
+        let feedback = project.feedback.iter().map(feedback_from_pb).collect::<Result<_, _>>()?;
+        Ok((id, ProjectRules { session, touchpoints, feedback }))
     };
     Ok(PartitionRules {
         lateness: duration(rules.lateness_ms, "lateness_ms")?,
@@ -71,6 +80,43 @@ pub fn rules_from_pb(rules: &pb::PartitionRules) -> Result<PartitionRules, Decod
         flush_time: duration(rules.flush_ms, "flush_ms")?,
         projects: rules.projects.iter().map(project).collect::<Result<_, _>>()?,
     })
+}
+
+fn condition_to_pb(condition: &PropertyCondition) -> pb::PropertyCondition {
+    use pb::property_condition::Test;
+    let test = match &condition.test {
+        PropertyTest::Set => Test::Set(true),
+        PropertyTest::Is(text) => Test::Is(text.clone()),
+        PropertyTest::IsNot(text) => Test::IsNot(text.clone()),
+        PropertyTest::Contains(text) => Test::Contains(text.clone()),
+        PropertyTest::AtLeast(least) => Test::AtLeastMicros(*least),
+        PropertyTest::AtMost(most) => Test::AtMostMicros(*most),
+    };
+    pb::PropertyCondition { name: condition.name.clone(), test: Some(test) }
+}
+
+fn condition_from_pb(condition: &pb::PropertyCondition) -> Result<PropertyCondition, DecodeError> {
+    use pb::property_condition::Test;
+    let test = match condition.test.as_ref().ok_or(DecodeError::Field { field: "properties.test" })? {
+        Test::Set(_) => PropertyTest::Set,
+        Test::Is(text) => PropertyTest::Is(text.clone()),
+        Test::IsNot(text) => PropertyTest::IsNot(text.clone()),
+        Test::Contains(text) => PropertyTest::Contains(text.clone()),
+        Test::AtLeastMicros(least) => PropertyTest::AtLeast(*least),
+        Test::AtMostMicros(most) => PropertyTest::AtMost(*most),
+    };
+    Ok(PropertyCondition { name: condition.name.clone(), test })
+}
+
+fn feedback_to_pb(rule: &FeedbackRule) -> pb::FeedbackRule {
+    let FeedbackRule { event, kind, score, text } = rule.clone();
+    pb::FeedbackRule { event, kind: kind.as_str().to_owned(), score, text }
+}
+
+fn feedback_from_pb(rule: &pb::FeedbackRule) -> Result<FeedbackRule, DecodeError> {
+    let kind = FeedbackKind::parse(&rule.kind).ok_or(DecodeError::Field { field: "feedback.kind" })?;
+    let pb::FeedbackRule { event, score, text, .. } = rule.clone();
+    Ok(FeedbackRule { event, kind, score, text })
 }
 
 /// As a message.
@@ -108,12 +154,18 @@ mod tests {
             event: "e".into(),
             page: "p".into(),
             channel: "c".into(),
+            properties: ["a", "a = b", "a != b", "a ~ b", "a >= 1.5", "a <= -2"]
+                .map(|text| PropertyCondition::parse(text).expect("a condition"))
+                .into(),
         };
         let session =
             SessionRules { gap: Duration::from_secs(7), length_max: Duration::from_secs(9), ..SessionRules::USUAL };
         let shop = ProjectId::parse("shop").expect("a project id");
         let rules = PartitionRules {
-            projects: vec![(shop, ProjectRules { session, touchpoints: vec![touchpoint] })],
+            projects: vec![(
+                shop,
+                ProjectRules { session, touchpoints: vec![touchpoint], feedback: trackway_domain::feedback::usual() },
+            )],
             lateness: Duration::from_secs(1),
             hold: Duration::from_secs(2),
             block_rows_max: 3,

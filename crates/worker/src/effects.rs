@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trackway_domain::time::ReceivedAt;
 use trackway_eventlog::{Consumer, EventLog, NewRecord, TopicPartition};
@@ -18,9 +20,10 @@ use trackway_store::insert::{InsertError, Row};
 use trackway_store::rows::{MemberRow, ProgressRow};
 
 use crate::events::EventsRows;
-use crate::snapshots::Snapshots;
-use crate::stage::{Block, Derived, Target};
-use crate::{Clock, Topics, WorkerError};
+use crate::snapshots::saver::{Base, Saver};
+use crate::snapshots::{Encoded, SnapshotError, Snapshots};
+use crate::stage::{Block, Derived, Snapshot, Target};
+use crate::{Clock, Topics, WorkerError, spawn};
 
 /// First and longest pause between tries.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -37,6 +40,19 @@ pub(crate) struct Carrier {
     pub clock: Clock,
     /// The partition is given up: try no more.
     pub stop: CancellationToken,
+    /// What the partition hears of its snapshots.
+    pub saved: Saved,
+}
+
+/// What a partition hears of its snapshots.
+#[derive(Debug, Default)]
+pub(crate) struct Saved {
+    /// How many were written.
+    pub written: AtomicU64,
+    /// Log time of the newest.
+    pub log_time_ms: AtomicI64,
+    /// The chain is broken: the next is to be a base.
+    pub start_over: AtomicBool,
 }
 
 /// Derived records on their way, numbered.
@@ -45,10 +61,12 @@ pub(crate) struct Append {
     pub records: Vec<Derived>,
 }
 
-/// A block on its way, and the last append that must be done before it counts.
-pub(crate) struct Insert<R> {
-    pub block: Block<R>,
-    pub after_append: u64,
+/// For the tables, in order.
+pub(crate) enum Insert<R> {
+    /// A block on its way, and the last append that must be done before it counts.
+    Block { block: Block<R>, after_append: u64 },
+    /// A snapshot, once everything before it is in.
+    Snapshot(Snapshot),
 }
 
 /// Rows that can be put into the tables.
@@ -125,14 +143,23 @@ impl Carrier {
         Ok(())
     }
 
-    /// Inserts blocks in order; then tells the table of progress, writes the snapshot if there is one, and commits.
+    /// Inserts blocks in order, then tells the table of progress. A snapshot is handed on once all before it is in.
     pub async fn insert<R: Insertable>(
         self: Arc<Self>,
         mut queue: mpsc::Receiver<Insert<R>>,
         mut appended: watch::Receiver<u64>,
+        snapshots: mpsc::Sender<Snapshot>,
     ) -> Result<(), WorkerError> {
-        while let Some(Insert { block, after_append }) = queue.recv().await {
-            let Block { first, end, rows, watermark, log_time, snapshot } = block;
+        while let Some(insert) = queue.recv().await {
+            let (block, after_append) = match insert {
+                Insert::Block { block, after_append } => (block, after_append),
+                Insert::Snapshot(snapshot) => {
+                    // The saver has ended only if the partition is given up.
+                    snapshots.send(snapshot).await.ok();
+                    continue;
+                }
+            };
+            let Block { first, end, rows, watermark, log_time } = block;
             // A topic that was made anew begins at the same offsets; its first record's time tells the two apart.
             let name = format!("{}/{}@{}", self.partition, first.0, first.1);
             let tried = self.until_done(|| async {
@@ -171,32 +198,79 @@ impl Carrier {
             if tried.await?.is_none() {
                 return Ok(());
             }
-            if let Some(state) = snapshot {
-                self.save(end, state).await?;
-            }
             self.gauge_lag(log_time);
         }
         Ok(())
     }
 
-    /// Writes a snapshot, then commits its offset. A failure costs a longer replay, nothing else.
-    async fn save(&self, end: u64, state: bytes::Bytes) -> Result<(), WorkerError> {
-        let bytes = state.len();
-        let began = (self.clock)();
-        if let Err(error) = self.snapshots.put(&self.partition, end, state).await {
-            tracing::warn!(partition = %self.partition, error = &error as &dyn std::error::Error, "snapshot was not written, the next will be");
-            metrics::counter!("worker_snapshot_errors_total").increment(1);
-            return Ok(());
+    /// Writes snapshots in order, commits their offsets, and keeps their chain short meanwhile. A store that is away costs
+    /// a longer replay, nothing else: records go on, and the next snapshot has all that changed.
+    pub async fn save(
+        self: Arc<Self>,
+        mut queue: mpsc::Receiver<Snapshot>,
+        mut saver: Saver,
+    ) -> Result<(), WorkerError> {
+        // One at most. If the partition is given up it ends unfinished, and the next owner begins anew.
+        let mut shortening: JoinSet<Result<Base, SnapshotError>> = JoinSet::new();
+        loop {
+            let snapshot = tokio::select! {
+                Some(made) = shortening.join_next() => {
+                    let made = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                    self.on_base(&mut saver, made);
+                    continue;
+                }
+                snapshot = queue.recv() => snapshot,
+            };
+            let Some(Snapshot { end, log_time, changes }) = snapshot else { return Ok(()) };
+            let began = (self.clock)();
+            let snapshot = Encoded::new(end, saver.position(), changes);
+            let tried = self.until_done(|| async {
+                match self.snapshots.write(&self.partition, &snapshot).await {
+                    Ok(()) => Tried::Done,
+                    Err(error) => {
+                        metrics::counter!("worker_snapshot_errors_total").increment(1);
+                        Tried::Again(error.into())
+                    }
+                }
+            });
+            if tried.await?.is_none() {
+                return Ok(());
+            }
+            saver.on_written(&snapshot);
+            self.saved.log_time_ms.store(log_time.0, Ordering::Relaxed);
+            self.saved.written.fetch_add(1, Ordering::Release);
+            self.gauge_snapshot(&snapshot, &saver, began);
+            if let Err(error) = self.consumer.commit(&self.partition, end).await {
+                tracing::warn!(partition = %self.partition, error = &error as &dyn std::error::Error, "offset was not committed, the next will be");
+            }
+            if shortening.is_empty() && saver.wants_base() {
+                let (carrier, position) = (self.clone(), saver.position().clone());
+                spawn(&mut shortening, async move { carrier.snapshots.shorten(&carrier.partition, &position).await });
+            }
         }
-        let topic = self.partition.topic.to_string();
+    }
+
+    fn on_base(&self, saver: &mut Saver, made: Result<Base, SnapshotError>) {
+        match made {
+            Ok(base) => saver.on_base(base),
+            Err(error @ SnapshotError::Store { .. }) if !error.is_gone() => {
+                tracing::warn!(partition = %self.partition, error = &error as &dyn std::error::Error, "chain of snapshots was not shortened, it will be");
+            }
+            Err(error) => {
+                tracing::error!(partition = %self.partition, error = &error as &dyn std::error::Error, "chain of snapshots is broken, the next one has everything");
+                metrics::counter!("worker_snapshots_damaged_total").increment(1);
+                self.saved.start_over.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    fn gauge_snapshot(&self, snapshot: &Encoded, saver: &Saver, began: ReceivedAt) {
+        let (topic, partition) = (self.partition.topic.to_string(), self.partition.partition.to_string());
         metrics::histogram!("worker_snapshot_seconds", "topic" => topic.clone())
             .record((self.clock)().since(began) as f64 / 1000.0);
-        metrics::gauge!("worker_snapshot_bytes", "topic" => topic, "partition" => self.partition.partition.to_string())
-            .set(bytes as f64);
-        if let Err(error) = self.consumer.commit(&self.partition, end).await {
-            tracing::warn!(partition = %self.partition, error = &error as &dyn std::error::Error, "offset was not committed, the next will be");
-        }
-        Ok(())
+        let labels = [("topic", topic), ("partition", partition)];
+        metrics::gauge!("worker_snapshot_bytes", &labels).set(snapshot.bytes() as f64);
+        metrics::gauge!("worker_snapshot_chain_files", &labels).set(saver.position().len() as f64);
     }
 
     fn gauge_lag(&self, log_time: ReceivedAt) {

@@ -5,9 +5,10 @@ mod identity;
 mod row;
 mod sessions;
 mod snapshot;
+mod visitor;
+mod whole_snapshot;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use trackway_domain::dedup::KnownEvents;
 use trackway_domain::event::{Event, EventKind};
 use trackway_domain::fate::Fate;
@@ -19,8 +20,10 @@ use trackway_store::rows::{EventRow, IdentityRow, SessionRow};
 use trackway_wire::log::{self, DecodeError, pb};
 
 use crate::clock::PartitionClock;
+use crate::snapshots::changes::Changes;
 use crate::stage::{Decoded, Derived, FlushRange, Stage};
 use crate::touches::Touches;
+use crate::tracked::Tracked;
 use entries::Entries;
 use row::Enricher;
 pub(crate) use snapshot::key;
@@ -30,13 +33,14 @@ pub(crate) use snapshot::key;
 pub struct EventsStage {
     partition: u32,
     known: KnownEvents,
-    visitors: HashMap<PersonKey, VisitorState>,
+    visitors: Tracked<VisitorState>,
     /// Visitors whose sessions changed since the last block.
     dirty: Vec<PersonKey>,
     touches: Touches<PersonKey>,
     rows: EventsRows,
     entries: Entries,
     enricher: Enricher,
+    snapshot: snapshot::Snapshot,
 }
 
 #[derive(Debug, Clone)]
@@ -68,12 +72,13 @@ impl EventsStage {
         Self {
             partition,
             known: KnownEvents::default(),
-            visitors: HashMap::new(),
+            visitors: Tracked::new(),
             dirty: Vec::new(),
             touches: Touches::new(),
             rows: EventsRows::default(),
             entries: Entries::new(partition, journeys_partitions),
             enricher: Enricher::default(),
+            snapshot: snapshot::Snapshot::default(),
         }
     }
 
@@ -213,8 +218,16 @@ impl Stage for EventsStage {
         None
     }
 
-    fn snapshot(&self, clock: &PartitionClock) -> Bytes {
-        log::encode(&self.to_snapshot(clock))
+    fn begin_snapshot(&mut self, clock: &PartitionClock) {
+        self.begin(clock);
+    }
+
+    fn go_on_with_snapshot(&mut self, entries_max: usize) -> Option<Changes> {
+        self.put_some(entries_max)
+    }
+
+    fn start_over(&mut self) {
+        self.all_changed();
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {

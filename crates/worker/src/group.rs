@@ -1,6 +1,7 @@
 //! Which partitions are ours: one task for each while we own it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 use tokio::sync::{mpsc, oneshot};
@@ -12,11 +13,12 @@ use trackway_wire::log::{self, DecodeError, pb};
 use trackway_wire::rules::rules_to_pb;
 
 use crate::clock::PartitionClock;
-use crate::effects::{Carrier, Insertable};
+use crate::effects::{Carrier, Insertable, Saved};
 use crate::events::EventsStage;
 use crate::journeys::JourneysStage;
 use crate::partition::{self, Input, OwnRecords};
-use crate::snapshots::{SnapshotError, Snapshots};
+use crate::snapshots::saver::Saver;
+use crate::snapshots::{Content, Position, Restored, SnapshotError, Snapshots};
 use crate::stage::{Core, SnapshotPace, Stage};
 use crate::{Clock, Config, WorkerError, spawn};
 
@@ -48,7 +50,7 @@ impl Worker {
             OwnRecords { tick: log::encode_events_tick(), rules: log::encode(&rules) }
         };
         let fresh = move |partition| EventsStage::new(partition, journeys);
-        let restore = move |partition, state| EventsStage::restore(partition, journeys, state);
+        let restore = move |partition, content: &Content| EventsStage::restore(partition, journeys, content);
         self.run_stage(topic, shutdown, own, fresh, restore).await
     }
 
@@ -63,7 +65,7 @@ impl Worker {
             OwnRecords { tick: log::encode(&tick), rules: log::encode(&rules) }
         };
         let fresh = move |partition| JourneysStage::new(partition, journeys, changes);
-        let restore = move |partition, state| JourneysStage::restore(partition, journeys, changes, state);
+        let restore = move |partition, content: &Content| JourneysStage::restore(partition, journeys, changes, content);
         self.run_stage(topic, shutdown, own, fresh, restore).await
     }
 
@@ -73,7 +75,7 @@ impl Worker {
         shutdown: CancellationToken,
         own: impl Fn(pb::PartitionRules) -> OwnRecords,
         fresh: impl Fn(u32) -> S + Clone + Send + 'static,
-        restore: impl Fn(u32, bytes::Bytes) -> Result<(S, PartitionClock), DecodeError> + Clone + Send + 'static,
+        restore: impl Fn(u32, &Content) -> Result<(S, PartitionClock), DecodeError> + Clone + Send + 'static,
     ) -> Result<(), WorkerError>
     where
         S: Stage,
@@ -117,13 +119,14 @@ impl Worker {
                             topics: self.config.topics.clone(),
                             clock: self.clock,
                             stop: stop.clone(),
+                            saved: Saved::default(),
                         });
                         let (worker, fresh, restore) = (self.clone(), fresh.clone(), restore.clone());
                         let own = own(rules_to_pb(&self.config.rules));
                         spawn(&mut tasks, async move {
-                            let core = worker.open(&carrier, committed, fresh, restore).await?;
+                            let (core, saver) = worker.open(&carrier, committed, fresh, restore).await?;
                             carrier.consumer.start(&carrier.partition, core.next()).or_else(lost_meanwhile)?;
-                            partition::run(core, carrier, own, &worker.config.rules, receiver).await
+                            partition::run(core, saver, carrier, own, &worker.config.rules, receiver).await
                         });
                         owned.insert(partition, Owned { inputs, stop });
                     }
@@ -195,17 +198,21 @@ impl Worker {
         carrier: &Carrier,
         committed: Option<u64>,
         fresh: impl Fn(u32) -> S,
-        restore: impl Fn(u32, bytes::Bytes) -> Result<(S, PartitionClock), DecodeError>,
-    ) -> Result<Core<S>, WorkerError> {
+        restore: impl Fn(u32, &Content) -> Result<(S, PartitionClock), DecodeError> + Send + 'static,
+    ) -> Result<(Core<S>, Saver), WorkerError> {
         let partition = &carrier.partition;
         let time_ms = i64::try_from(self.config.snapshot_every.as_millis()).unwrap_or(i64::MAX);
         let pace = SnapshotPace { time_ms, records: self.config.snapshot_records };
-        if let Some((offset, state)) = self.snapshots.newest(partition).await? {
-            let bytes = state.len();
+        if let Some(Restored { offset, content, position }) = self.snapshots.restore(partition).await? {
             let failed = |source| WorkerError::Restore { partition: partition.to_string(), offset, source };
-            let (stage, clock) = restore(partition.partition, state).map_err(failed)?;
-            tracing::info!(%partition, offset, bytes, "state restored");
-            return Ok(Core::new(stage, clock, offset, pace));
+            let (bytes, files) = (content.bytes(), position.len());
+            let number = partition.partition;
+            let read = tokio::task::spawn_blocking(move || restore(number, &content)).await;
+            let read = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            let (stage, clock) = read.map_err(failed)?;
+            tracing::info!(%partition, offset, bytes, files, "state restored");
+            carrier.saved.log_time_ms.store(clock.log_time.0, Ordering::Relaxed);
+            return Ok((Core::new(stage, clock, offset, pace), Saver::new(position)));
         }
         match committed {
             Some(committed) if committed > 0 => {
@@ -214,7 +221,9 @@ impl Worker {
             Some(_) | None => {
                 let bounds = self.log.bounds(&partition.topic).await?;
                 let start = bounds.get(&partition.partition).map_or(0, |bounds| bounds.start);
-                Ok(Core::new(fresh(partition.partition), PartitionClock::new(), start, pace))
+                carrier.saved.log_time_ms.store((self.clock)().0, Ordering::Relaxed);
+                let core = Core::new(fresh(partition.partition), PartitionClock::new(), start, pace);
+                Ok((core, Saver::new(Position::default())))
             }
         }
     }

@@ -17,8 +17,10 @@ use trackway_wire::rules::{audience_rule_from_pb, rules_from_pb};
 
 use crate::clock::PartitionClock;
 use crate::events::key;
+use crate::snapshots::changes::Changes;
 use crate::stage::{Decoded, Derived, FlushRange, Stage, Target};
 use crate::touches::{self, Touches};
+use crate::tracked::Tracked;
 
 /// State of one partition of `journeys`.
 #[derive(Debug)]
@@ -29,9 +31,9 @@ pub struct JourneysStage {
     audiences: Vec<Audience>,
     /// Which audiences look at an event of a project.
     by_event: HashMap<(Arc<str>, String), Vec<u32>>,
-    members: HashMap<MemberKey, Member>,
+    members: Tracked<Member>,
     /// Persons who turned out to be others: what still comes for them goes there.
-    merged: HashMap<PersonKey, PersonKey>,
+    merged: Tracked<MergedInto>,
     /// Last origin seen of each source partition: what is not after it came before.
     marks: BTreeMap<(Arc<str>, u32), (u64, u32)>,
     /// Whose stays may have changed since the last block.
@@ -43,10 +45,15 @@ pub struct JourneysStage {
     touches: Touches<MemberKey>,
     rows: Vec<MemberRow>,
     derived: Vec<Outgoing>,
+    snapshot: snapshot::Snapshot,
 }
 
 /// Audience (place in the list) and person.
 type MemberKey = (u32, PersonKey);
+
+/// Whom a person turned out to be.
+#[derive(Debug, Clone, Copy)]
+struct MergedInto(PersonKey);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Audience {
@@ -93,8 +100,8 @@ impl JourneysStage {
             changes_partitions,
             audiences: Vec::new(),
             by_event: HashMap::new(),
-            members: HashMap::new(),
-            merged: HashMap::new(),
+            members: Tracked::new(),
+            merged: Tracked::new(),
             marks: BTreeMap::new(),
             dirty: Vec::new(),
             fresh: Vec::new(),
@@ -102,6 +109,7 @@ impl JourneysStage {
             touches: Touches::new(),
             rows: Vec::new(),
             derived: Vec::new(),
+            snapshot: snapshot::Snapshot::default(),
         }
     }
 
@@ -162,7 +170,7 @@ impl JourneysStage {
 
     /// All that a person is goes to the partition of the person it turned out to be.
     fn move_person(&mut self, project: &Arc<str>, from: PersonKey, into: PersonKey, clock: &PartitionClock) {
-        self.merged.insert(from, into);
+        self.merged.insert(from, MergedInto(into));
         let mut audiences = Vec::new();
         let (mut user_id, mut visitor_id) = (String::new(), String::new());
         let mut marks = Marks { dirty: &mut self.dirty, fresh: &mut self.fresh, touches: &mut self.touches };
@@ -197,7 +205,7 @@ impl JourneysStage {
             return;
         }
         let Ok(person) = key(&moved.person) else { return };
-        if let Some(&to) = self.merged.get(&person) {
+        if let Some(&MergedInto(to)) = self.merged.peek(&person) {
             moved.person = to.0.to_be_bytes().to_vec().into();
             self.derived.push(Outgoing::Moved { to, state: moved });
             return;
@@ -283,10 +291,10 @@ impl JourneysStage {
     fn evict(&mut self, clock: &PartitionClock) {
         let horizon = Touches::<MemberKey>::horizon(clock);
         while let Some((minute, member_key)) = self.touches.due(horizon) {
-            let Some(member) = self.members.get_mut(&member_key).filter(|member| member.touched_minute == minute)
-            else {
+            if self.members.peek(&member_key).is_none_or(|member| member.touched_minute != minute) {
                 continue;
-            };
+            }
+            let member = self.members.get_mut(&member_key).expect("just looked at");
             let rule = &self.audiences[member_key.0 as usize].rule;
             member.state.evict(rule, clock.watermark(), clock.log_time, clock.rules.hold);
             if member.state.is_empty() {
@@ -300,12 +308,12 @@ impl JourneysStage {
 
 /// The state of a person in an audience, marked as changed.
 fn touch<'a>(
-    members: &'a mut HashMap<MemberKey, Member>,
+    members: &'a mut Tracked<Member>,
     marks: &mut Marks<'_>,
     key: MemberKey,
     clock: &PartitionClock,
 ) -> &'a mut Member {
-    let member = members.entry(key).or_insert_with(|| Member { touched_minute: touches::NEVER, ..Member::default() });
+    let member = members.get_or_insert_with(key, || Member { touched_minute: touches::NEVER, ..Member::default() });
     if !std::mem::replace(&mut member.dirty, true) {
         marks.dirty.push(key);
     }
@@ -420,8 +428,16 @@ impl Stage for JourneysStage {
         Some(ReceivedAt(clock.log_time.0.saturating_add(wait)))
     }
 
-    fn snapshot(&self, clock: &PartitionClock) -> Bytes {
-        log::encode(&self.to_snapshot(clock))
+    fn begin_snapshot(&mut self, clock: &PartitionClock) {
+        self.begin(clock);
+    }
+
+    fn go_on_with_snapshot(&mut self, entries_max: usize) -> Option<Changes> {
+        self.put_some(entries_max)
+    }
+
+    fn start_over(&mut self) {
+        self.all_changed();
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {

@@ -17,6 +17,7 @@ pub mod partition;
 pub mod snapshots;
 pub mod stage;
 mod touches;
+mod tracked;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -119,6 +120,8 @@ pub async fn run(
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<(), WorkerError> {
+    // The first event would wait for it otherwise.
+    trackway_enrich::user_agent::warm();
     let snapshots = snapshots::Snapshots::new(snapshots);
     let worker = Arc::new(group::Worker { config, log, store, snapshots, clock });
     let mut stages = JoinSet::new();

@@ -1,6 +1,7 @@
 //! The loop of one owned partition: records in, effects out, a tick where time is waited for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -10,11 +11,18 @@ use trackway_domain::time::ReceivedAt;
 use trackway_eventlog::{NewRecord, Record};
 
 use crate::effects::{Append, Carrier, Insert, Insertable};
+use crate::snapshots::saver::Saver;
 use crate::stage::{Core, Effect, Stage, Waits};
 use crate::{WorkerError, spawn};
 
 /// Blocks and appends that wait to be carried out, of one partition. Few: each block may hold 50,000 rows.
 const QUEUE: usize = 4;
+
+/// Snapshots that wait to be written: one, and the last of a partition that is given up.
+const SNAPSHOTS: usize = 2;
+
+/// Entries that are put into a snapshot at a time, between records: a few milliseconds' work.
+const ENTRIES_AT_A_TIME: usize = 2_000;
 
 /// A tick that did not come back by then is taken for lost.
 const TICK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +49,7 @@ pub(crate) struct OwnRecords {
 
 pub(crate) async fn run<S>(
     mut core: Core<S>,
+    saver: Saver,
     carrier: Arc<Carrier>,
     own: OwnRecords,
     wanted_rules: &PartitionRules,
@@ -53,9 +62,11 @@ where
     let (append_queue, appends) = mpsc::channel(QUEUE * 8);
     let (insert_queue, inserts) = mpsc::channel(QUEUE);
     let (appended, appended_seen) = watch::channel(0);
+    let (snapshot_queue, snapshots) = mpsc::channel(SNAPSHOTS);
     let mut carriers = JoinSet::new();
     spawn(&mut carriers, carrier.clone().append(appends, appended));
-    spawn(&mut carriers, carrier.clone().insert(inserts, appended_seen));
+    spawn(&mut carriers, carrier.clone().insert(inserts, appended_seen, snapshot_queue));
+    spawn(&mut carriers, carrier.clone().save(snapshots, saver));
     let out = Out { append_queue, insert_queue, appends: 0 };
     let partition = carrier.partition.clone();
     let result = tokio::select! {
@@ -106,7 +117,10 @@ impl<R> Out<R> {
                     self.append_queue.send(Append { number: self.appends, records }).await.ok();
                 }
                 Effect::Block(block) => {
-                    self.insert_queue.send(Insert { block, after_append: self.appends }).await.ok();
+                    self.insert_queue.send(Insert::Block { block, after_append: self.appends }).await.ok();
+                }
+                Effect::Snapshot(snapshot) => {
+                    self.insert_queue.send(Insert::Snapshot(snapshot)).await.ok();
                 }
             }
         }
@@ -133,10 +147,19 @@ where
     let mut effects = Vec::new();
     let mut tick_sent: Option<ReceivedAt> = None;
     let mut goodbye: Option<(oneshot::Sender<()>, ReceivedAt)> = None;
+    let mut written = 0;
     loop {
+        let now_written = carrier.saved.written.load(Ordering::Acquire);
+        core.on_written(now_written - written);
+        written = now_written;
+        if carrier.saved.start_over.swap(false, Ordering::AcqRel) {
+            core.start_over();
+        }
+        save_some(core, carrier, &mut effects);
+        out.send(&mut effects).await;
         let now = (carrier.clock)();
         if let Some((_, since)) = &goodbye
-            && (core.is_settled() || now.since(*since) > GOODBYE_MAX.as_millis() as i64 / 2)
+            && (core.is_settled() && !core.is_saving() || now.since(*since) > GOODBYE_MAX.as_millis() as i64 / 2)
         {
             return Ok(goodbye.map(|(goodbye, _)| goodbye));
         }
@@ -156,6 +179,8 @@ where
         let input = tokio::select! {
             biased;
             input = inputs.recv() => input,
+            // Others have had their turn: on with the snapshot.
+            () = tokio::task::yield_now(), if core.is_saving() => continue,
             () = sleep(pause) => {
                 // Not yet: the pause was cut short.
                 if tick_in.is_some_and(|at| (carrier.clock)() >= at) {
@@ -193,6 +218,21 @@ where
     }
 }
 
+/// Puts some more of the snapshot that has begun, if one has.
+fn save_some<S: Stage>(core: &mut Core<S>, carrier: &Carrier, effects: &mut Vec<Effect<S::Rows>>) {
+    if core.is_saving() {
+        let began = clock();
+        core.go_on_saving(ENTRIES_AT_A_TIME, effects);
+        let topic = carrier.partition.topic.to_string();
+        metrics::histogram!("worker_snapshot_pause_seconds", "topic" => topic).record(began.elapsed().as_secs_f64());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a pause is measured; nothing is decided by it")]
+fn clock() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 fn gauge<S: Stage>(core: &Core<S>, carrier: &Carrier) {
     let labels =
         [("topic", carrier.partition.topic.to_string()), ("partition", carrier.partition.partition.to_string())];
@@ -200,6 +240,8 @@ fn gauge<S: Stage>(core: &Core<S>, carrier: &Carrier) {
     metrics::gauge!("worker_offset", &labels).set(core.next() as f64);
     let behind = (carrier.clock)().since(core.clock().log_time).max(0);
     metrics::gauge!("worker_lag_seconds", &labels).set(behind as f64 / 1000.0);
+    let saved = ReceivedAt(carrier.saved.log_time_ms.load(Ordering::Relaxed));
+    metrics::gauge!("worker_snapshot_age_seconds", &labels).set((carrier.clock)().since(saved).max(0) as f64 / 1000.0);
     for (what, size) in core.stage().sizes() {
         metrics::gauge!("worker_state", "what" => what, "partition" => carrier.partition.partition.to_string())
             .set(size as f64);

@@ -10,6 +10,7 @@ use trackway_eventlog::Record;
 use trackway_wire::log::{self, DecodeError, pb};
 
 use crate::clock::PartitionClock;
+use crate::snapshots::changes::Changes;
 
 /// What a record turned out to be.
 #[derive(Debug)]
@@ -89,8 +90,15 @@ pub trait Stage: Send + 'static {
     /// Received time at which a tick would have an effect although nothing else waits.
     fn next_due(&self, clock: &PartitionClock) -> Option<ReceivedAt>;
 
-    /// State, right after a block was closed.
-    fn snapshot(&self, clock: &PartitionClock) -> Bytes;
+    /// A snapshot of the state as it is now, right after a block was closed, begins. This takes no time to speak of.
+    fn begin_snapshot(&mut self, clock: &PartitionClock);
+
+    /// Puts some more of the snapshot that has begun, `entries_max` at most; gives it when it is complete. Records may be
+    /// applied meanwhile: they are not in it.
+    fn go_on_with_snapshot(&mut self, entries_max: usize) -> Option<Changes>;
+
+    /// The next snapshot is to be a base: what was written before it cannot be built upon.
+    fn start_over(&mut self);
 
     /// Numbers for gauges: name and value.
     fn sizes(&self) -> Vec<(&'static str, usize)>;
@@ -103,6 +111,19 @@ pub enum Effect<R> {
     Append(Vec<Derived>),
     /// Insert a block, after all appends before it.
     Block(Block<R>),
+    /// Write a snapshot, after all blocks before it, and commit.
+    Snapshot(Snapshot),
+}
+
+/// A snapshot to be written.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The record after the last that it knows.
+    pub end: u64,
+    /// Received time at its end.
+    pub log_time: ReceivedAt,
+    /// What changed since the one before.
+    pub changes: Changes,
 }
 
 /// One block for the tables.
@@ -118,8 +139,6 @@ pub struct Block<R> {
     pub watermark: Watermark,
     /// Received time at its end.
     pub log_time: ReceivedAt,
-    /// State at its end, where a snapshot is due.
-    pub snapshot: Option<Bytes>,
 }
 
 /// When to take snapshots. It changes how much is replayed after a crash, and no effect.
@@ -146,6 +165,11 @@ pub struct Core<S: Stage> {
     snapshot_time: ReceivedAt,
     snapshot_next: u64,
     snapshot_wanted: bool,
+    /// The snapshot that is being put together: its end and log time.
+    saving: Option<(u64, ReceivedAt)>,
+    /// Snapshots handed out that are not yet known to be written.
+    unwritten: u64,
+    start_over: bool,
 }
 
 impl<S: Stage> Core<S> {
@@ -162,6 +186,9 @@ impl<S: Stage> Core<S> {
             snapshot_time,
             snapshot_next: next,
             snapshot_wanted: false,
+            saving: None,
+            unwritten: 0,
+            start_over: false,
         }
     }
 
@@ -253,34 +280,63 @@ impl<S: Stage> Core<S> {
             rows,
             watermark: self.clock.watermark(),
             log_time: self.clock.log_time,
-            snapshot: self.snapshot_if_due(end),
         }));
+        self.save_if_due(end, effects);
     }
 
-    fn snapshot_if_due(&mut self, end: u64) -> Option<Bytes> {
-        let due = self.snapshot_wanted
-            || self.clock.log_time.since(self.snapshot_time) >= self.pace.time_ms
+    /// Begins a snapshot where one is due, right after a block was closed. While the last one is not written none begins:
+    /// a store that is away holds up no records, and at most one snapshot waits in memory.
+    fn save_if_due(&mut self, end: u64, effects: &mut Vec<Effect<S::Rows>>) {
+        let due = self.clock.log_time.since(self.snapshot_time) >= self.pace.time_ms
             || end - self.snapshot_next >= self.pace.records;
-        due.then(|| {
-            self.snapshot_wanted = false;
-            self.snapshot_time = self.clock.log_time;
-            self.snapshot_next = end;
-            self.stage.snapshot(&self.clock)
-        })
+        let may = self.saving.is_none() && self.unwritten == 0;
+        if !(self.snapshot_wanted || due && may) {
+            return;
+        }
+        while self.is_saving() {
+            self.go_on_saving(usize::MAX, effects);
+        }
+        self.snapshot_wanted = false;
+        self.snapshot_time = self.clock.log_time;
+        self.snapshot_next = end;
+        if std::mem::take(&mut self.start_over) {
+            self.stage.start_over();
+        }
+        self.stage.begin_snapshot(&self.clock);
+        self.saving = Some((end, self.clock.log_time));
+    }
+
+    /// Whether a snapshot is being put together.
+    #[must_use]
+    pub fn is_saving(&self) -> bool {
+        self.saving.is_some()
+    }
+
+    /// Puts some more of the snapshot that has begun, if one has.
+    pub fn go_on_saving(&mut self, entries_max: usize, effects: &mut Vec<Effect<S::Rows>>) {
+        let Some((end, log_time)) = self.saving else { return };
+        if let Some(changes) = self.stage.go_on_with_snapshot(entries_max) {
+            self.saving = None;
+            self.unwritten += 1;
+            effects.push(Effect::Snapshot(Snapshot { end, log_time, changes }));
+        }
+    }
+
+    /// So many snapshots that were handed out are written.
+    pub fn on_written(&mut self, snapshots: u64) {
+        self.unwritten -= snapshots;
+    }
+
+    /// The chain that the last snapshot continues is broken: the next one is to be a base.
+    pub fn start_over(&mut self) {
+        self.start_over = true;
     }
 
     /// A snapshot is wanted (this worker is about to go): with the open block when it closes, else at once.
     pub fn want_snapshot(&mut self, effects: &mut Vec<Effect<S::Rows>>) {
         self.snapshot_wanted = true;
         if self.is_settled() && self.next > self.snapshot_next {
-            effects.push(Effect::Block(Block {
-                first: (self.next, self.clock.log_time.0),
-                end: self.next,
-                rows: S::Rows::default(),
-                watermark: self.clock.watermark(),
-                log_time: self.clock.log_time,
-                snapshot: self.snapshot_if_due(self.next),
-            }));
+            self.save_if_due(self.next, effects);
         }
     }
 

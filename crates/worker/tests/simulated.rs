@@ -3,6 +3,8 @@
 //! What is held to: the tables are what the oracles say of all events, in whatever order these arrived; a replay makes the
 //! same blocks under the same names and the same derived records under the same origins.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -21,10 +23,11 @@ use trackway_wire::rules::{audience_rule_to_pb, rules_to_pb};
 use trackway_worker::clock::PartitionClock;
 use trackway_worker::events::{EventsRows, EventsStage};
 use trackway_worker::journeys::JourneysStage;
+use trackway_worker::snapshots::Content;
 use trackway_worker::stage::{Core, Derived, Effect, SnapshotPace, Stage, Target};
 
 const JOURNEYS: u32 = 2;
-const PACE: SnapshotPace = SnapshotPace { time_ms: 30, records: 7 };
+const PACE: SnapshotPace = SnapshotPace { time_ms: 15, records: 3 };
 /// 2020-01-01: event times are this plus a tiny number.
 const BASE: i64 = 1_577_836_800_000;
 
@@ -80,7 +83,7 @@ fn rules() -> PartitionRules {
         block_rows_max: 5,
         block_time: Duration::from_millis(40),
         flush_time: Duration::from_millis(15),
-        projects: vec![(shop(), ProjectRules { session: session_rules(), touchpoints: Vec::new() })],
+        projects: vec![(shop(), ProjectRules { session: session_rules(), ..ProjectRules::USUAL })],
     }
 }
 
@@ -150,26 +153,32 @@ struct World<R> {
     blocks: BTreeMap<(u64, i64), String>,
     rows: Vec<R>,
     derived: Vec<Derived>,
-    snapshot: Option<(u64, Bytes)>,
 }
 
-/// Runs a stage over a log; after each record it may crash, which loses all but the snapshot.
+/// Runs a stage over a log; after each record it may crash, which loses all but the snapshots. These are put together some
+/// entries at a time between records, as chains of deltas and bases.
+///
+/// - `harms`: what happens to the files of snapshots at a crash, each by a number; none if empty.
 fn run<S: Stage>(
     log: &[Record],
     crashes: &BTreeSet<usize>,
+    harms: &[usize],
     fresh: impl Fn() -> S,
-    restore: impl Fn(Bytes) -> (S, PartitionClock),
+    restore: impl Fn(&Content) -> (S, PartitionClock),
 ) -> World<S::Rows>
 where
     S::Rows: std::fmt::Debug,
 {
-    let mut world = World { blocks: BTreeMap::new(), rows: Vec::new(), derived: Vec::new(), snapshot: None };
+    let mut world = World { blocks: BTreeMap::new(), rows: Vec::new(), derived: Vec::new() };
+    let mut kept = kept::Kept::new();
+    let mut harms = harms.iter();
     let mut crashes = crashes.clone();
     let mut core = Core::new(fresh(), PartitionClock::new(), 0, PACE);
     let mut at = 0;
     while at < log.len() {
         let mut effects = Vec::new();
         core.apply(log[at].clone(), &mut effects);
+        core.go_on_saving(at % 3, &mut effects);
         at += 1;
         for effect in effects {
             match effect {
@@ -182,17 +191,19 @@ where
                         world.blocks.insert(block.first, rows);
                         world.rows.push(block.rows);
                     }
-                    if let Some(state) = block.snapshot {
-                        world.snapshot = Some((block.end, state));
-                    }
+                }
+                Effect::Snapshot(snapshot) => {
+                    kept.write(snapshot);
+                    core.on_written(1);
                 }
             }
         }
         if crashes.remove(&at) {
-            let (stage, clock, next) = match &world.snapshot {
-                Some((offset, state)) => {
-                    let (stage, clock) = restore(state.clone());
-                    (stage, clock, *offset)
+            harms.by_ref().take(2).for_each(|&number| kept.harm(number));
+            let (stage, clock, next) = match kept.restore() {
+                Some((offset, content)) => {
+                    let (stage, clock) = restore(&content);
+                    (stage, clock, offset)
                 }
                 None => (fresh(), PartitionClock::new(), 0),
             };
@@ -205,8 +216,12 @@ where
 }
 
 fn run_events(log: &[Record], crashes: &BTreeSet<usize>) -> World<EventsRows> {
-    let restore = |state| EventsStage::restore(0, JOURNEYS, state).expect("our own snapshot");
-    run(log, crashes, || EventsStage::new(0, JOURNEYS), restore)
+    run_events_harmed(log, crashes, &[])
+}
+
+fn run_events_harmed(log: &[Record], crashes: &BTreeSet<usize>, harms: &[usize]) -> World<EventsRows> {
+    let restore = |content: &Content| EventsStage::restore(0, JOURNEYS, content).expect("our own snapshot");
+    run(log, crashes, harms, || EventsStage::new(0, JOURNEYS), restore)
 }
 
 /// The log of one partition of `journeys`, out of what the first stage derived.
@@ -232,8 +247,18 @@ fn journeys_log(partition: u32, derived: &[Derived], more: &[Derived]) -> Vec<Re
 }
 
 fn run_journeys(partition: u32, log: &[Record], crashes: &BTreeSet<usize>) -> World<Vec<MemberRow>> {
-    let restore = |state| JourneysStage::restore(partition, JOURNEYS, 1, state).expect("our own snapshot");
-    run(log, crashes, || JourneysStage::new(partition, JOURNEYS, 1), restore)
+    run_journeys_harmed(partition, log, crashes, &[])
+}
+
+fn run_journeys_harmed(
+    partition: u32,
+    log: &[Record],
+    crashes: &BTreeSet<usize>,
+    harms: &[usize],
+) -> World<Vec<MemberRow>> {
+    let restore =
+        |content: &Content| JourneysStage::restore(partition, JOURNEYS, 1, content).expect("our own snapshot");
+    run(log, crashes, harms, || JourneysStage::new(partition, JOURNEYS, 1), restore)
 }
 
 /// The scripted events that count, in order of arrival: the first of each id.
@@ -306,6 +331,25 @@ proptest! {
         let straight = run_events(&log, &BTreeSet::new());
         let crashed = run_events(&log, &crashes);
         prop_assert_eq!(straight.blocks, crashed.blocks);
+    }
+
+    /// Files of snapshots that are spoilt, cut or gone cost a longer replay, and nothing else.
+    #[test]
+    fn damaged_snapshots_change_nothing(
+        scripts in scripts(),
+        crashes in prop::collection::btree_set(1..50_usize, 1..6),
+        harms in prop::collection::vec(0..100_000_usize, 12),
+    ) {
+        let log = events_log(&scripts);
+        let straight = run_events(&log, &BTreeSet::new());
+        let harmed = run_events_harmed(&log, &crashes, &harms);
+        prop_assert_eq!(&straight.blocks, &harmed.blocks);
+        for partition in 0..JOURNEYS {
+            let log = journeys_log(partition, &straight.derived, &[]);
+            let straight = run_journeys(partition, &log, &BTreeSet::new());
+            let harmed = run_journeys_harmed(partition, &log, &crashes, &harms);
+            prop_assert_eq!(straight.blocks, harmed.blocks);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use trackway_domain::time::ReceivedAt;
 use trackway_eventlog::embedded::{self, EmbeddedLog, Fsync};
 use trackway_eventlog::{EventLog, TopicPartition, TopicSpec};
 use trackway_gateway::{
-    AddressRanges, Bound, Config, Limits, Privacy, Project, Quota, Secret, Topics, UseFrom, WriteKey, bind,
+    AddressRanges, Bound, Config, Exclusions, Limits, Privacy, Project, Quota, Secret, Topics, UseFrom, WriteKey, bind,
 };
 use trackway_wire::log::{self, pb};
 
@@ -49,7 +49,13 @@ pub(crate) struct Kept {
 fn project(id: &str, key: &str, use_from: UseFrom) -> Project {
     let key = WriteKey { key: key.to_owned(), use_from, quota: Quota::default() };
     let id = ProjectId::parse(id).expect("a project id");
-    Project { id, write_keys: vec![key], quota: Quota::default(), privacy: Privacy::USUAL }
+    Project {
+        id,
+        write_keys: vec![key],
+        quota: Quota::default(),
+        privacy: Privacy::USUAL,
+        exclusions: Exclusions::NONE,
+    }
 }
 
 fn config(limits: Limits) -> Config {

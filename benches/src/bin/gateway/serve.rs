@@ -27,7 +27,9 @@ use trackway_eventlog::{
     AppendError, Consumer, ConsumerOptions, EventLog, LogError, NewRecord, OffsetBounds, Record, TopicPartition,
     TopicSpec,
 };
-use trackway_gateway::{AddressRanges, Config, Limits, Privacy, Project, Quota, Secret, Topics, UseFrom, WriteKey};
+use trackway_gateway::{
+    AddressRanges, Config, Exclusions, Limits, Privacy, Project, Quota, Secret, Topics, UseFrom, WriteKey,
+};
 use trackway_wire::segment::{self, Call};
 
 /// First argument of the process that is to serve; kind and place follow.
@@ -91,6 +93,7 @@ async fn gateway(log: Arc<dyn EventLog>) -> Result<()> {
             }],
             quota: Quota::default(),
             privacy: Privacy::USUAL,
+            exclusions: Exclusions::NONE,
         }],
         trusted_proxies: AddressRanges::default(),
         hosting: Arc::default(),

@@ -118,6 +118,21 @@ async fn of_who_objects_only_the_reason_of_a_rejection_is_kept() {
 }
 
 #[tokio::test]
+async fn of_whom_the_project_excludes_nothing_is_kept_but_a_reason_without_them() {
+    let office = || vec!["192.0.2.0/24".parse().expect("a network")];
+    let server = with_project(move |project| project.exclusions.addresses = AddressRanges::new(office())).await;
+    let from = |address: &str| format!("x-forwarded-for: {address}\r\n");
+    assert_eq!(sent(&server, &from("192.0.2.7")).await, (200, None));
+    let (_, kept) = sent(&server, &from("198.51.100.7")).await;
+    assert_eq!(kept.expect("an event").visitor_id, "a");
+    let headers = format!("{AUTHORIZED}{}", from("192.0.2.7"));
+    let answer = server.client().await.ask("POST /v1/track?who=jane-doe", &headers, b"{oops").await;
+    assert_eq!(answer.status, 400);
+    let kept = server.log.rejected().pop().expect("a reason");
+    assert!(kept.body.is_empty() && !format!("{kept:?}").contains("jane-doe"), "{kept:?}");
+}
+
+#[tokio::test]
 async fn who_denied_consent_leaves_no_address_and_another_of_the_request_does() {
     let server = Server::start().await;
     let item =

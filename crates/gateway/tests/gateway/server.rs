@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use trackway_domain::id::ProjectId;
 use trackway_domain::time::ReceivedAt;
 use trackway_gateway::{
-    AddressRanges, Config, Limits, Privacy, Project, Projects, Quota, Secret, Topics, UseFrom, WriteKey, bind,
+    AddressRanges, Config, Exclusions, Limits, Privacy, Project, Projects, Quota, Secret, Topics, UseFrom, WriteKey,
+    bind,
 };
 
 use crate::client::Client;
@@ -29,7 +30,13 @@ pub(crate) struct Server {
 pub(crate) fn project(id: &str, key: &str) -> Project {
     let write_key = WriteKey { key: key.to_owned(), use_from: UseFrom::Anywhere, quota: Quota::default() };
     let id = ProjectId::parse(id).expect("a project id");
-    Project { id, write_keys: vec![write_key], quota: Quota::default(), privacy: Privacy::USUAL }
+    Project {
+        id,
+        write_keys: vec![write_key],
+        quota: Quota::default(),
+        privacy: Privacy::USUAL,
+        exclusions: Exclusions::NONE,
+    }
 }
 
 pub(crate) fn config() -> Config {

@@ -51,6 +51,21 @@ fn bad_funnels_name_the_field_the_value_and_the_limit() {
 }
 
 #[test]
+fn bad_touchpoint_flows_name_the_field_the_value_and_the_limit() {
+    let good = pb::TouchpointFlowRequest { project: "shop".into(), ..Default::default() };
+    let asked = touchpoint_flow(good.clone()).expect("a good request");
+    assert_eq!((asked.gap, asked.transitions_max), (Duration::from_mins(30), 50));
+    check(
+        touchpoint_flow(pb::TouchpointFlowRequest { gap_ms: 86_400_001, ..good.clone() }),
+        "`gap_ms` is 86400001, must be 0 (no limit) or 1000 to 86400000",
+    );
+    check(
+        touchpoint_flow(pb::TouchpointFlowRequest { transitions_max: 1001, ..good }),
+        "`transitions_max` is 1001, must be 0 (then it is 50) to 1000",
+    );
+}
+
+#[test]
 fn bad_paths_name_the_field_the_value_and_the_limit() {
     let good = pb::PathsRequest { project: "shop".into(), ..Default::default() };
     assert_eq!(paths(good.clone()).expect("a good request").edges_max, 20);

@@ -35,6 +35,7 @@ pub(crate) fn config() -> Config {
         identity_pairs_max: 100,
         merged_events_max: 100,
         names_max: 100,
+        stages: Vec::new(),
         person_keys_max: 100,
         request_bytes_max: 100_000,
         response_bytes_max: 1_000_000,

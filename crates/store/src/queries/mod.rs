@@ -8,6 +8,7 @@
 //! - Nothing is spliced into SQL: values travel as `{name:Type}` parameters.
 
 mod audiences;
+mod contacts;
 mod journey;
 mod ordered;
 mod persons;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::Store;
 
 pub use audiences::AudienceTotals;
+pub use contacts::{ContactBlock, ContactStream};
 pub use journey::JourneyRow;
 pub use ordered::{NameBlock, NameStream, PastBlock, PastStream, StepBlock, StepFilter, StepStream};
 pub use run::{QueryError, ReadCost};

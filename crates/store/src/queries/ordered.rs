@@ -188,6 +188,6 @@ impl Store {
 
 /// One thread, reading in the table's order: rows leave as they are read, nothing is sorted or held. More threads would
 /// each read another range, and the server would sort.
-fn in_order(question: Question) -> Question {
+pub(super) fn in_order(question: Question) -> Question {
     question.setting("optimize_read_in_order", "1").setting("max_threads", "1")
 }

@@ -8,7 +8,7 @@ use super::text::{
 };
 
 /// Longest name in a table; longer ones are cut.
-const NAME_CHARS_MAX: usize = 40;
+pub(super) const NAME_CHARS_MAX: usize = 40;
 
 /// Longest path and query, and longest part of what was sent, in a line.
 const TARGET_CHARS_MAX: usize = 160;

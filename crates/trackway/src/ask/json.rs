@@ -78,6 +78,60 @@ pub fn touchpoints(answer: &pb::TouchpointsResponse) -> Value {
     })
 }
 
+/// Touchpoints and the steps between them.
+pub fn touchpoint_flow(answer: &pb::TouchpointFlowResponse) -> Value {
+    let feedback = |score: &pb::FeedbackScore| {
+        json!({
+            "kind": score.kind,
+            "answers": score.answers,
+            "scores": score.scores,
+            "mean": score.mean,
+            "nps": score.nps,
+        })
+    };
+    let touchpoint = |row: &pb::TouchpointFlow| {
+        json!({
+            "stage": row.stage,
+            "touchpoint": row.touchpoint,
+            "contacts": row.contacts,
+            "persons": row.persons,
+            "repeats": row.repeats,
+            "ends": row.ends,
+            "dwell_seconds_mean": row.dwell_seconds_mean,
+            "next_seconds_mean": row.next_seconds_mean,
+            "feedback": row.feedback.iter().map(feedback).collect::<Value>(),
+        })
+    };
+    let transition = |row: &pb::TouchpointTransition| {
+        json!({
+            "from_stage": row.from_stage,
+            "from": row.from,
+            "to_stage": row.to_stage,
+            "to": row.to,
+            "progress": progress(row.progress()),
+            "count": row.count,
+            "seconds_mean": row.seconds_mean,
+        })
+    };
+    json!({
+        "persons": answer.persons,
+        "touchpoints": answer.touchpoints.iter().map(touchpoint).collect::<Value>(),
+        "transitions": answer.transitions.iter().map(transition).collect::<Value>(),
+        "freshness": freshness(answer.freshness.as_ref()),
+        "cost": cost(answer.cost.as_ref()),
+    })
+}
+
+/// Progress along the stages, in a word.
+pub fn progress(progress: pb::StageProgress) -> &'static str {
+    match progress {
+        pb::StageProgress::Unspecified => "",
+        pb::StageProgress::Forward => "forward",
+        pb::StageProgress::Same => "same",
+        pb::StageProgress::Back => "back",
+    }
+}
+
 /// A journey.
 pub fn journey(answer: &pb::PersonJourneyResponse) -> Value {
     let event = |event: &pb::JourneyEvent| {

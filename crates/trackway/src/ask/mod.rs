@@ -5,6 +5,7 @@
 
 mod answers;
 mod args;
+mod flow;
 mod json;
 mod lag;
 mod questions;
@@ -67,6 +68,7 @@ pub async fn run(args: AskArgs) -> anyhow::Result<()> {
         | Question::Trend { .. }
         | Question::Sessions { .. }
         | Question::Touchpoints { .. }
+        | Question::Flow { .. }
         | Question::Journey { .. }
         | Question::Lag => asker.query(args.question).await?,
     };
@@ -141,6 +143,17 @@ impl Asker {
                 let request = pb::TouchpointsRequest { range: scope.range(), project: scope.project, include_bots };
                 let answer = client.touchpoints(request).await.map_err(explain)?.into_inner();
                 self.shape(&answer, json::touchpoints, answers::touchpoints)
+            }
+            Question::Flow { scope, gap, top, include_bots } => {
+                let request = pb::TouchpointFlowRequest {
+                    range: scope.range(),
+                    project: scope.project,
+                    include_bots,
+                    gap_ms: gap.unwrap_or(0),
+                    transitions_max: top,
+                };
+                let answer = client.touchpoint_flow(request).await.map_err(explain)?.into_inner();
+                self.shape(&answer, json::touchpoint_flow, flow::touchpoint_flow)
             }
             Question::Journey { scope, who, touchpoints_only, last, include_bots } => {
                 use pb::person_journey_request::Who as Asked;

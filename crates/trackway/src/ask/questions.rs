@@ -111,6 +111,20 @@ pub enum Question {
         #[arg(long)]
         include_bots: bool,
     },
+    /// Where persons go from each touchpoint, how long it takes them, and what they say of it.
+    Flow {
+        #[command(flatten)]
+        scope: Scope,
+        /// Inactivity that ends a contact with a touchpoint, such as 30m.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        gap: Option<i64>,
+        /// How many of the most frequent steps to show.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        top: u32,
+        /// Also what machines did.
+        #[arg(long)]
+        include_bots: bool,
+    },
     /// What one person did, across visitors and sessions.
     Journey {
         #[command(flatten)]

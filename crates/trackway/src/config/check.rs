@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use trackway_domain::feedback::FeedbackKind;
 use trackway_domain::id::ProjectId;
+use trackway_domain::property::PropertyCondition;
+use trackway_enrich::exclusion::{AgentRules, Pages};
+use trackway_gateway::AddressRange;
 
 use super::settings::{LogKind, Project, Settings, WriteKey};
 use super::{ConfigError, Sources};
@@ -53,7 +57,7 @@ pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), Config
     at.range("gateway.body_seconds_max", gateway.body_seconds_max, 1..=600)?;
     at.range("gateway.connections_max", gateway.connections_max, 1..=1_000_000)?;
     for range in &gateway.trusted_proxies {
-        let fits = range.parse::<trackway_gateway::AddressRange>().is_ok();
+        let fits = range.parse::<AddressRange>().is_ok();
         at.that("gateway.trusted_proxies", range, fits, "networks such as 10.0.0.0/8 or 2001:db8::/32")?;
     }
     let secret = gateway.secret.is_empty() || gateway.secret.len() >= 16;
@@ -118,6 +122,7 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
             check_write_key(at, &key, write_key)?;
             at.that(&key, "…", keys.insert(&write_key.key), "the key of one project only")?;
         }
+        check_exclusions(at, &key, project)?;
         for (list, names) in [
             ("properties_allow", &project.privacy.properties_allow),
             ("properties_deny", &project.privacy.properties_deny),
@@ -134,15 +139,60 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
             let key = |field: &str| format!("projects[{n}].touchpoints[{t}].{field}");
             at.that(&key("name"), &touchpoint.name, (1..=100).contains(&touchpoint.name.len()), "1 to 100 bytes")?;
             at.that(&key("stage"), &touchpoint.stage, (1..=100).contains(&touchpoint.stage.len()), "1 to 100 bytes")?;
-            let conditions =
-                !touchpoint.events.is_empty() || !touchpoint.page.is_empty() || !touchpoint.channel.is_empty();
+            let conditions = !touchpoint.events.is_empty()
+                || !touchpoint.page.is_empty()
+                || !touchpoint.channel.is_empty()
+                || !touchpoint.properties.is_empty();
             at.that(
                 &key("events"),
                 "[]",
                 conditions,
-                "at least one event name, if neither `page` nor `channel` is given",
+                "at least one event name, if neither `page` nor `channel` nor `properties` is given",
             )?;
+            for condition in &touchpoint.properties {
+                let is_one = PropertyCondition::parse(condition).is_some();
+                let allowed =
+                    "`name`, `name = text`, `name != text`, `name ~ text`, `name >= number` or `name <= number`";
+                at.that(&key("properties"), condition, is_one, allowed)?;
+            }
         }
+        for stage in &project.stages {
+            at.that(&key("stages"), stage, (1..=100).contains(&stage.len()), "stages of 1 to 100 bytes")?;
+        }
+        for (f, feedback) in project.feedback.iter().enumerate() {
+            let key = |field: &str| format!("projects[{n}].feedback[{f}].{field}");
+            let names = [("event", &feedback.event), ("score", &feedback.score), ("text", &feedback.text)];
+            for (field, name) in names {
+                at.that(&key(field), name, (1..=200).contains(&name.len()), "1 to 200 bytes")?;
+            }
+            at.that(&key("kind"), &feedback.kind, FeedbackKind::parse(&feedback.kind).is_some(), "nps, csat or text")?;
+        }
+    }
+    Ok(())
+}
+
+fn check_exclusions(at: Place<'_>, key: &impl Fn(&str) -> String, project: &Project) -> Result<(), ConfigError> {
+    for range in &project.exclude_addresses {
+        let fits = range.parse::<AddressRange>().is_ok();
+        at.that(&key("exclude_addresses"), range, fits, "networks such as 10.0.0.0/8, 10.1.2.* or 2001:db8::/32")?;
+    }
+    for agent in &project.exclude_user_agents {
+        let problem = AgentRules::new([agent.as_str()]).err().map(|error| error.to_string());
+        let allowed = format!("a text or a regular expression; {}", problem.as_deref().unwrap_or_default());
+        at.that(&key("exclude_user_agents"), agent, problem.is_none(), &allowed)?;
+    }
+    for host in &project.exclude_referrers {
+        let fits = !host.is_empty() && !host.contains(['/', '*', '?', '#', ' ', ':']);
+        at.that(&key("exclude_referrers"), host, fits, "hosts such as spam.example")?;
+    }
+    for site in &project.only_pages_of {
+        let fits = site.contains("://") && Pages::of([site.as_str()]).is_ok();
+        at.that(
+            &key("only_pages_of"),
+            site,
+            fits,
+            "addresses such as https://shop.example or https://shop.example/part",
+        )?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::settings::{Described, Field, Project, Settings, Touchpoint};
+use super::settings::{Described, Feedback, Field, Project, Settings, Touchpoint};
 
 /// The settings as a TOML file with every setting explained. Passwords are left out.
 #[must_use]
@@ -30,7 +30,10 @@ pub fn describe(settings: &Settings) -> String {
             page: "/checkout/*".into(),
             ..Touchpoint::default()
         };
-        project(&mut example, &Project { touchpoints: vec![touchpoint], ..Project::stand_in() });
+        let feedback = Feedback { event: "survey answered".into(), kind: "nps".into(), ..Feedback::default() };
+        let example_project =
+            Project { touchpoints: vec![touchpoint], feedback: vec![feedback], ..Project::stand_in() };
+        project(&mut example, &example_project);
         for line in example.lines() {
             let commented =
                 if line.is_empty() || line.starts_with('#') { line.to_owned() } else { format!("# {line}") };
@@ -49,13 +52,18 @@ fn project(out: &mut String, project: &Project) {
     project
         .fields()
         .iter()
-        .filter(|field| !["touchpoints", "privacy"].contains(&field.key))
+        .filter(|field| !["touchpoints", "feedback", "privacy"].contains(&field.key))
         .for_each(|f| write_field(out, f));
     section(out, "projects.privacy", &project.privacy);
     for touchpoint in &project.touchpoints {
         about(out, "\n", Touchpoint::ABOUT);
         out.push_str("[[projects.touchpoints]]\n");
         touchpoint.fields().iter().for_each(|f| write_field(out, f));
+    }
+    for feedback in &project.feedback {
+        about(out, "\n", Feedback::ABOUT);
+        out.push_str("[[projects.feedback]]\n");
+        feedback.fields().iter().for_each(|f| write_field(out, f));
     }
 }
 

@@ -321,7 +321,7 @@ section! {
 
 section! {
     /// A tenant. None at all: a project `default` with the write key `dev`, as long as the gateway listens on this machine
-    /// only. Keys, limits and privacy are read again when the file changes; the rest holds from the worker's next start.
+    /// only. Keys, limits, privacy and exclusions are read again when the file changes; the rest holds from the worker's next start.
     Project {
         /// Its name. 1 to 64 of a-z 0-9 _ -
         id: String = String::new(),
@@ -338,6 +338,20 @@ section! {
         events_per_day_max: u64 = 0,
         /// What is kept of visitors.
         privacy: Privacy = Privacy::default(),
+        /// Networks whose events are not wanted, for example of your office: ["192.0.2.0/24", "198.51.100.*"]. What is excluded,
+        /// by these and by what follows, is counted and not kept. A server that sends for its visitors and says their addresses
+        /// is judged by those.
+        exclude_addresses: Vec<String> = Vec::new(),
+        /// User agents whose events are not wanted: texts that they have in them, in any case of letters, or
+        /// "/a regular expression/i". Known bots need no rule: they are kept, marked, and in no answer unless asked for.
+        exclude_user_agents: Vec<String> = Vec::new(),
+        /// Sites whose visitors are not wanted, by the page before: hosts, each with all below it.
+        exclude_referrers: Vec<String> = Vec::new(),
+        /// Whether sites that are known for referrer spam are excluded, too.
+        exclude_known_spam: bool = true,
+        /// Your sites, for example ["https://shop.example", "https://example.com/shop"]: events on pages of others are not
+        /// wanted, such as of a copy of your pages. Events without a page (of servers, of apps) are taken. Empty: any page.
+        only_pages_of: Vec<String> = Vec::new(),
         /// Inactivity that ends a session; an event exactly this much later still belongs to it. Change it only with the
         /// people who read the reports: it changes what a session is. 1 to 86400.
         session_gap_seconds: u32 = 1800,
@@ -346,6 +360,11 @@ section! {
         /// Touchpoints: which events are contacts on the customer's way. The first rule that matches an event wins. A change
         /// holds for events that come after the worker's restart.
         touchpoints: Vec<Touchpoint> = Vec::new(),
+        /// Stages of the customer's way, first to last: answers tell by it whether a step went forward or back.
+        stages: Vec<String> = ["awareness", "consideration", "purchase", "retention", "advocacy"].map(String::from).into(),
+        /// Which events are feedback: what persons say, as a score or in words. It joins the touchpoint that it follows. None:
+        /// events `nps`, `csat` and `feedback`, with properties `score` and `comment`.
+        feedback: Vec<Feedback> = Vec::new(),
     }
 }
 
@@ -497,7 +516,7 @@ impl Project {
 }
 
 section! {
-    /// Names a touchpoint. All conditions that are given must hold; at least one of `events`, `page`, `channel`.
+    /// Names a touchpoint. All conditions that are given must hold; at least one of `events`, `page`, `channel`, `properties`.
     Touchpoint {
         /// Its name, for example "checkout".
         name: String = String::new(),
@@ -509,5 +528,22 @@ section! {
         page: String = String::new(),
         /// Exact channel, for example "Email". Empty: any.
         channel: String = String::new(),
+        /// Conditions on properties: "plan" (it is there), "plan = pro", "plan != free", "plan ~ pro" (contains), "total >= 100",
+        /// "total <= 99.5".
+        properties: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// Makes an event feedback.
+    Feedback {
+        /// Exact name of the event.
+        event: String = String::new(),
+        /// "nps" (0 to 10), "csat" (1 to 5), or "text" (words without a score).
+        kind: String = String::new(),
+        /// Name of the property with the score.
+        score: String = "score".into(),
+        /// Name of the property with the words.
+        text: String = "comment".into(),
     }
 }

@@ -107,6 +107,22 @@ fn networks_secrets_and_privacy_are_checked() {
 }
 
 #[test]
+fn exclusions_are_checked() {
+    let project = "[[projects]]\nid = \"a\"\nwrite_keys = [\"k\"]\n";
+    for (key, wrong, said) in [
+        ("exclude_addresses", "10.0.0.0/99", "10.1.2.*"),
+        ("exclude_user_agents", "/(/", "unclosed group"),
+        ("exclude_referrers", "https://spam.example", "spam.example"),
+        ("only_pages_of", "shop.example", "https://shop.example"),
+    ] {
+        refused(&format!("{project}{key} = [\"{wrong}\"]"), &[&format!("projects[0].{key}"), wrong, said]);
+    }
+    let good = "exclude_addresses = [\"10.*.*.*\"]\nexclude_user_agents = [\"monitor\", \"/^x/i\"]\n\
+                exclude_referrers = [\"spam.example\"]\nonly_pages_of = [\"https://shop.example/de\"]\n";
+    load_text(&format!("{project}{good}")).expect("valid");
+}
+
+#[test]
 fn the_dev_key_does_not_listen_to_the_world() {
     refused("[gateway]\nlisten = \"0.0.0.0:7070\"", &["`gateway.listen`", "0.0.0.0:7070", "[[projects]]"]);
     let with_project = "[gateway]\nlisten = \"0.0.0.0:7070\"\n[[projects]]\nid = \"a\"\nwrite_keys = [\"k\"]";

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use trackway_domain::event::{Consent, Event, EventKind, TimeSource};
+use trackway_domain::feedback;
 use trackway_domain::id::PersonKey;
 use trackway_domain::rules::ProjectRules;
 use trackway_domain::session::Landing;
@@ -12,6 +13,7 @@ use trackway_domain::touchpoint;
 use trackway_enrich::user_agent::UserAgent;
 use trackway_enrich::{landing, page, user_agent};
 use trackway_store::rows::EventRow;
+use trackway_wire::properties::property;
 
 use super::Request;
 
@@ -29,6 +31,9 @@ pub(super) struct Enriched {
     user_agent: Arc<UserAgent>,
     touchpoint: String,
     stage: String,
+    feedback: &'static str,
+    score_micros: Option<i64>,
+    comment: String,
 }
 
 /// Where a row comes from.
@@ -58,8 +63,13 @@ impl Enricher {
         };
         let agent = if context.user_agent.is_empty() { request.user_agent } else { &context.user_agent };
         let channel = landing.as_ref().map_or("", |landing| landing.channel.as_str());
+        let property = |name: &str| property(&event.received.properties, name);
         let rule = match event.received.kind.is_activity() {
-            true => touchpoint::find(&rules.touchpoints, &event.received.name, path, channel),
+            true => touchpoint::find(&rules.touchpoints, &event.received.name, path, channel, property),
+            false => None,
+        };
+        let said = match event.received.kind.is_activity() {
+            true => feedback::find(rules.feedback(), &event.received.name, property),
             false => None,
         };
         let user_agent = self.user_agent(agent);
@@ -74,6 +84,9 @@ impl Enricher {
             user_agent,
             touchpoint: rule.map(|rule| rule.name.clone()).unwrap_or_default(),
             stage: rule.map(|rule| rule.stage.clone()).unwrap_or_default(),
+            feedback: said.as_ref().map_or("", |said| said.kind.as_str()),
+            score_micros: said.as_ref().and_then(|said| said.score_micros),
+            comment: said.map(|said| said.text.into_owned()).unwrap_or_default(),
             landing,
         }
     }
@@ -161,6 +174,9 @@ pub(super) fn to_row(
         content: context.campaign.content,
         touchpoint: enriched.touchpoint,
         stage: enriched.stage,
+        feedback: enriched.feedback,
+        score_micros: enriched.score_micros,
+        comment: enriched.comment,
         browser: enriched.user_agent.browser.clone(),
         os: enriched.user_agent.os.clone(),
         device: enriched.user_agent.device.clone(),

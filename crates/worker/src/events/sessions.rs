@@ -15,7 +15,7 @@ use crate::touches::{self, Touches};
 impl EventsStage {
     /// From now on the visitor is held, and looked at for eviction only when nobody has touched it for long.
     pub(super) fn hold_visitor(&mut self, request: &Request<'_>, now: ReceivedAt) {
-        let visitor = self.visitors.entry(request.visitor_key).or_insert_with(|| VisitorState {
+        let visitor = self.visitors.get_or_insert_with(request.visitor_key, || VisitorState {
             project: request.project.clone(),
             user: None,
             sessions: VisitorSessions::default(),
@@ -46,16 +46,15 @@ impl EventsStage {
     /// Other rules hold: sessions of projects whose rules changed are cut anew.
     pub(super) fn recut(&mut self, old: &PartitionRules, clock: &PartitionClock) {
         let changed = |project: &ProjectId| old.project(project).session != clock.rules.project(project).session;
-        for (key, visitor) in &mut self.visitors {
-            if !visitor.sessions.is_empty() && changed(&visitor.project) {
-                visitor
-                    .sessions
-                    .on_rules(&old.project(&visitor.project).session, &clock.rules.project(&visitor.project).session);
-                if !std::mem::replace(&mut visitor.dirty, true) {
-                    self.dirty.push(*key);
-                }
+        let dirty = &mut self.dirty;
+        let which = |visitor: &VisitorState| !visitor.sessions.is_empty() && changed(&visitor.project);
+        self.visitors.change_where(which, |key, visitor| {
+            let project = &visitor.project;
+            visitor.sessions.on_rules(&old.project(project).session, &clock.rules.project(project).session);
+            if !std::mem::replace(&mut visitor.dirty, true) {
+                dirty.push(*key);
             }
-        }
+        });
         // The order of a hash table differs from run to run; a block's rows must not.
         self.dirty.sort_unstable();
     }
@@ -77,9 +76,10 @@ impl EventsStage {
     pub(super) fn evict(&mut self, clock: &PartitionClock) {
         let horizon = Touches::<PersonKey>::horizon(clock);
         while let Some((minute, key)) = self.touches.due(horizon) {
-            let Some(visitor) = self.visitors.get_mut(&key).filter(|visitor| visitor.touched_minute == minute) else {
+            if self.visitors.peek(&key).is_none_or(|visitor| visitor.touched_minute != minute) {
                 continue;
-            };
+            }
+            let visitor = self.visitors.get_mut(&key).expect("just looked at");
             let session = &clock.rules.project(&visitor.project).session;
             visitor.sessions.evict(session, clock.watermark(), clock.log_time, clock.rules.hold);
             if !visitor.sessions.is_empty() {

@@ -1,204 +1,264 @@
-//! The first stage's state as a snapshot, and back.
+//! The first stage's state as entries of a snapshot, and back.
+//!
+//! Three kinds of entries: a visitor (with all that it needs: no numbers that refer elsewhere), a day's known ids, and a
+//! day's claims by content. The latter two grow at their end.
 
-use std::hash::Hash;
-use std::sync::Arc;
-
-use hashbrown::HashMap;
-use trackway_domain::dedup::{ContentClaim, KnownEvents};
-use trackway_domain::event::OrderKey;
-use trackway_domain::id::{EventKey, PersonKey, ProjectId};
-use trackway_domain::session::{Landing, SessionEvent, VisitorSessions};
-use trackway_domain::time::{EventTime, ReceivedAt};
+use bytes::Buf;
+use hashbrown::{HashMap, HashSet};
+use prost::Message;
+use trackway_domain::dedup::{Claimed, ContentClaim, KnownEvents};
+use trackway_domain::id::PersonKey;
+use trackway_domain::time::ReceivedAt;
 use trackway_wire::log::{self, DecodeError, pb};
 
-use super::{EventsStage, VisitorState};
+use super::{EventsStage, VisitorState, visitor, whole_snapshot};
 use crate::clock::PartitionClock;
+use crate::snapshots::changes::{BUCKETS, Changes, Value};
+use crate::snapshots::{Chain, Content};
 use crate::touches::Touches;
+use crate::tracked::{Held, Kept, Tracked};
 
-/// Numbers equal things once.
-struct Numbered<T> {
-    numbers: HashMap<T, u32>,
-    all: Vec<T>,
+/// First byte of an entry's key.
+const VISITOR: u8 = b'v';
+const IDS: u8 = b'i';
+const CONTENT: u8 = b'c';
+
+/// Ids that are put where one visitor would be: they cost that much less.
+const IDS_PER_ENTRY: usize = 50;
+
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// The snapshot at hand, and what it is told apart from the last by.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// Of the snapshot that has begun: the entries so far, and claims that are still to be put.
+    open: Option<(Changes, Claimed)>,
+    /// Days of ids and of claims by content that have entries.
+    id_days: Vec<i64>,
+    content_days: Vec<i64>,
+    /// Whether there is a snapshot before the next.
+    has_parent: bool,
 }
 
-impl<T: Clone + Eq + Hash> Numbered<T> {
-    fn new() -> Self {
-        Self { numbers: HashMap::new(), all: Vec::new() }
+impl Kept for VisitorState {
+    type Key = PersonKey;
+    type Name = [u8; 17];
+
+    fn name(key: &PersonKey) -> (usize, [u8; 17]) {
+        let mut name = [VISITOR; 17];
+        name[1..].copy_from_slice(&key.0.to_be_bytes());
+        // The low bits: the high ones chose the partition.
+        (key.0 as usize % BUCKETS, name)
     }
 
-    fn number(&mut self, thing: &T) -> u32 {
-        if let Some(&number) = self.numbers.get(thing) {
-            return number;
-        }
-        let number = u32::try_from(self.all.len()).expect("fewer different ones than 2^32");
-        self.numbers.insert(thing.clone(), number);
-        self.all.push(thing.clone());
-        number
+    fn encode(&self, _key: &PersonKey, out: &mut Vec<u8>) {
+        // Ahead of the rest: asked for at a restart without reading the rest.
+        out.extend_from_slice(&self.touched_minute.to_le_bytes());
+        visitor::to_pb(self).encode(out).expect("the buffer grows");
     }
+
+    fn decode(_key: &PersonKey, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let message = bytes.get(8..).ok_or(DecodeError::Field { field: "visitor" })?;
+        let message = pb::VisitorState::decode(message).map_err(|source| DecodeError::Message { source })?;
+        visitor::from_pb(&message, &visitor::Tables::own(&message)?)
+    }
+}
+
+/// One bucket, read.
+#[derive(Default)]
+struct Bucket {
+    visitors: Vec<(PersonKey, i64, Box<[u8]>)>,
+    ids: Vec<(i64, Vec<u64>)>,
+    content: Vec<ContentClaim>,
 }
 
 impl EventsStage {
-    pub(super) fn to_snapshot(&self, clock: &PartitionClock) -> pb::EventsSnapshot {
-        let mut projects = Numbered::<ProjectId>::new();
-        let mut pages = Numbered::<Arc<str>>::new();
-        let mut landings = Numbered::<Arc<Landing>>::new();
-        let mut visitors = Vec::with_capacity(self.visitors.len());
-        for (key, visitor) in &self.visitors {
-            let run = |(touched, events): (ReceivedAt, &[SessionEvent])| pb::SessionRun {
-                touched_ms: touched.0,
-                times_ms: events.iter().map(|event| event.order.time.0).collect(),
-                sequences: events.iter().map(|event| event.order.sequence).collect(),
-                keys: events.iter().map(|event| event.order.key.0).collect(),
-                pages: events
-                    .iter()
-                    .map(|event| event.page.as_ref().map_or(0, |page| pages.number(page) + 1))
-                    .collect(),
-                landings: events
-                    .iter()
-                    .map(|event| event.landing.as_ref().map_or(0, |l| landings.number(l) + 1))
-                    .collect(),
-            };
-            visitors.push(pb::VisitorState {
-                key: key.0.to_be_bytes().to_vec().into(),
-                project: projects.number(&visitor.project),
-                user: visitor.user.map(|user| user.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
-                runs: visitor.sessions.runs().map(run).collect(),
-                touched_minute: visitor.touched_minute,
-            });
+    pub(super) fn begin(&mut self, clock: &PartitionClock) {
+        let snapshot = &mut self.snapshot;
+        assert!(snapshot.open.is_none(), "a snapshot is not yet complete");
+        let id_days: Vec<i64> = self.known.days().map(|(day, _)| day).collect();
+        let content_claims = self.known.content_len() as u64;
+        let head = pb::EventsHead { clock: Some(clock.to_pb()), days: id_days.clone(), content_claims };
+        let is_base = !std::mem::replace(&mut snapshot.has_parent, true);
+        let mut changes = Changes::new(is_base, log::encode(&head));
+        let claimed = self.known.take_claimed();
+        let first_day = self.known.content().next().map_or(i64::MAX, |claim| claim_day(&claim));
+        let mut content_days = std::mem::take(&mut snapshot.content_days);
+        content_days.extend(claimed.content.iter().map(claim_day));
+        content_days.dedup();
+        if !is_base {
+            for &day in snapshot.id_days.iter().filter(|day| !id_days.contains(day)) {
+                (0..BUCKETS).for_each(|bucket| changes.remove(bucket, &day_name(IDS, day)));
+            }
+            for &day in content_days.iter().filter(|day| **day < first_day) {
+                (0..BUCKETS).for_each(|bucket| changes.remove(bucket, &day_name(CONTENT, day)));
+            }
         }
-        pb::EventsSnapshot {
-            clock: Some(clock.to_pb()),
-            projects: projects.all.iter().map(|project| project.as_str().to_owned()).collect(),
-            pages: pages.all.iter().map(ToString::to_string).collect(),
-            landings: landings
-                .all
-                .iter()
-                .map(|l| pb::Landing {
-                    channel: l.channel.clone(),
-                    source: l.source.clone(),
-                    medium: l.medium.clone(),
-                    campaign: l.campaign.clone(),
-                })
-                .collect(),
-            visitors,
-            days: self
-                .known
-                .days()
-                .map(|(day, keys)| pb::KnownDay { day, keys: keys.iter().copied().collect() })
-                .collect(),
-            content_keys: self.known.content().map(|claim| claim.key).collect(),
-            content_received_ms: self.known.content().map(|claim| claim.received.0).collect(),
-            content_claimed_ms: self.known.content().map(|claim| claim.claimed.0).collect(),
-        }
+        content_days.retain(|day| *day >= first_day);
+        (snapshot.id_days, snapshot.content_days) = (id_days, content_days);
+        snapshot.open = Some((changes, claimed));
+        self.visitors.begin();
     }
 
-    /// From a snapshot's bytes.
+    pub(super) fn put_some(&mut self, mut max: usize) -> Option<Changes> {
+        let Snapshot { open, id_days, content_days, .. } = &mut self.snapshot;
+        let (changes, claimed) = open.as_mut().expect("a snapshot has begun");
+        while max > 0 {
+            if let Some((day, ids)) = claimed.ids.last_mut() {
+                let some = ids.split_off(ids.len().saturating_sub(max * IDS_PER_ENTRY));
+                if id_days.contains(day) {
+                    put_by_bucket(
+                        changes,
+                        IDS,
+                        *day,
+                        &some,
+                        |id| *id,
+                        |id, out| out.extend_from_slice(&id.to_le_bytes()),
+                    );
+                }
+                max -= some.len().div_ceil(IDS_PER_ENTRY).min(max);
+                if ids.is_empty() {
+                    claimed.ids.pop();
+                }
+            } else if let Some(last) = claimed.content.last() {
+                let day = claim_day(last);
+                let from = claimed.content.partition_point(|claim| claim_day(claim) < day);
+                let some =
+                    claimed.content.split_off(from.max(claimed.content.len().saturating_sub(max * IDS_PER_ENTRY)));
+                if content_days.contains(&day) {
+                    put_by_bucket(
+                        changes,
+                        CONTENT,
+                        day,
+                        &some,
+                        |claim| claim.key,
+                        |claim, out| {
+                            let numbers = [claim.key, claim.received.0 as u64, claim.claimed.0 as u64];
+                            numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+                        },
+                    );
+                }
+                max -= some.len().div_ceil(IDS_PER_ENTRY).min(max);
+            } else {
+                break;
+            }
+        }
+        let complete =
+            self.visitors.put_some(&mut max, changes) && claimed.ids.is_empty() && claimed.content.is_empty();
+        if complete { open.take().map(|(changes, _)| changes) } else { None }
+    }
+
+    pub(super) fn all_changed(&mut self) {
+        assert!(self.snapshot.open.is_none(), "a snapshot is not yet complete");
+        self.snapshot.has_parent = false;
+        self.known.start_over();
+        self.visitors.start_over();
+    }
+
+    /// From a snapshot.
     ///
     /// # Errors
     /// [`DecodeError`] if it is not one of ours.
     pub fn restore(
         partition: u32,
         journeys_partitions: u32,
-        bytes: bytes::Bytes,
+        content: &Content,
     ) -> Result<(Self, PartitionClock), DecodeError> {
-        let snapshot: pb::EventsSnapshot = log::decode(bytes)?;
-        let clock = PartitionClock::from_pb(snapshot.clock.as_ref())?;
-        let projects: Vec<ProjectId> = snapshot
-            .projects
-            .iter()
-            .map(|project| ProjectId::parse(project).ok_or(DecodeError::Field { field: "projects" }))
-            .collect::<Result<_, _>>()?;
-        let pages: Vec<Arc<str>> = snapshot.pages.iter().map(|page| page.as_str().into()).collect();
-        let landing = |l: &pb::Landing| {
-            Arc::new(Landing {
-                channel: l.channel.clone(),
-                source: l.source.clone(),
-                medium: l.medium.clone(),
-                campaign: l.campaign.clone(),
-            })
-        };
-        let landings: Vec<Arc<Landing>> = snapshot.landings.iter().map(landing).collect();
-        let mut stage = Self::new(partition, journeys_partitions);
-        stage.visitors.reserve(snapshot.visitors.len());
-        for visitor in &snapshot.visitors {
-            let key = key(&visitor.key)?;
-            let project =
-                projects.get(visitor.project as usize).ok_or(DecodeError::Field { field: "project" })?.clone();
-            let user = if visitor.user.is_empty() { None } else { Some(self::key(&visitor.user)?) };
-            let runs: Vec<_> =
-                visitor.runs.iter().map(|run| session_run(run, &pages, &landings)).collect::<Result<_, _>>()?;
-            let touched_minute = visitor.touched_minute;
-            let sessions = VisitorSessions::restore(runs);
-            stage.visitors.insert(key, VisitorState { project, user, sessions, dirty: false, touched_minute });
+        match content {
+            Content::Whole(bytes) => whole_snapshot::restore(partition, journeys_partitions, bytes.clone()),
+            Content::Chain(chain) => Self::restore_chain(partition, journeys_partitions, chain),
         }
-        stage.touches = Touches::restore(stage.visitors.iter().map(|(key, visitor)| (visitor.touched_minute, *key)));
-        let days = snapshot.days.into_iter().map(|day| (day.day, day.keys.into_iter().collect()));
-        stage.known = KnownEvents::restore(
-            days,
-            content_claims(&snapshot.content_keys, &snapshot.content_received_ms, &snapshot.content_claimed_ms)?,
-        );
+    }
+
+    fn restore_chain(
+        partition: u32,
+        journeys_partitions: u32,
+        chain: &Chain,
+    ) -> Result<(Self, PartitionClock), DecodeError> {
+        let head: pb::EventsHead = log::decode(chain.head())?;
+        let clock = PartitionClock::from_pb(head.clock.as_ref())?;
+        let buckets = chain.decode(read_bucket)?;
+        let mut stage = Self::new(partition, journeys_partitions);
+        let mut days: Vec<(i64, HashSet<u64>)> = Vec::new();
+        for &day in &head.days {
+            let of_day = || buckets.iter().flat_map(|bucket| &bucket.ids).filter(|(of, _)| *of == day);
+            let mut ids = HashSet::with_capacity(of_day().map(|(_, ids)| ids.len()).sum());
+            of_day().for_each(|(_, some)| ids.extend(some.iter().copied()));
+            days.push((day, ids));
+        }
+        let mut content: Vec<ContentClaim> = buckets.iter().flat_map(|bucket| bucket.content.iter().copied()).collect();
+        // Those claimed at one time are forgotten at one time: their order among each other means nothing.
+        content.sort_by_key(|claim| claim.claimed);
+        let forgotten = content.len().checked_sub(head.content_claims as usize);
+        content.drain(..forgotten.ok_or(DecodeError::Field { field: "content_claims" })?);
+        stage.snapshot.id_days.clone_from(&head.days);
+        stage.snapshot.content_days = content.iter().map(claim_day).collect();
+        stage.snapshot.content_days.dedup();
+        stage.snapshot.has_parent = true;
+        stage.known = KnownEvents::restore(days, content);
+        let touched = buckets.iter().flat_map(|bucket| &bucket.visitors).map(|(key, minute, _)| (*minute, *key));
+        stage.touches = Touches::restore(touched);
+        let visitors: Vec<_> = buckets.into_iter().flat_map(|bucket| bucket.visitors).collect();
+        stage.visitors = Tracked::restore(visitors.into_iter().map(|(key, _, bytes)| (key, Held::Packed(bytes))));
         Ok((stage, clock))
     }
 }
 
-/// From a snapshot's parallel lists. `claimed_ms` is not there in snapshots of before it was told apart from
-/// `received_ms`.
-fn content_claims(keys: &[u64], received_ms: &[i64], claimed_ms: &[i64]) -> Result<Vec<ContentClaim>, DecodeError> {
-    let claimed_ms = if claimed_ms.is_empty() { received_ms } else { claimed_ms };
-    if [received_ms.len(), claimed_ms.len()] != [keys.len(); 2] {
-        return Err(DecodeError::Field { field: "content_keys" });
+fn claim_day(claim: &ContentClaim) -> i64 {
+    claim.claimed.0.div_euclid(DAY_MS)
+}
+
+fn day_name(kind: u8, day: i64) -> [u8; 9] {
+    let mut name = [kind; 9];
+    name[1..].copy_from_slice(&day.to_be_bytes());
+    name
+}
+
+/// Appends things of a day, each in the bucket of its key.
+fn put_by_bucket<T>(
+    changes: &mut Changes,
+    kind: u8,
+    day: i64,
+    things: &[T],
+    key: impl Fn(&T) -> u64,
+    write: impl Fn(&T, &mut Vec<u8>),
+) {
+    let mut buckets: Vec<Vec<u8>> = vec![Vec::new(); BUCKETS];
+    things.iter().for_each(|thing| write(thing, &mut buckets[key(thing) as usize % BUCKETS]));
+    for (bucket, bytes) in buckets.iter().enumerate().filter(|(_, bytes)| !bytes.is_empty()) {
+        changes.append(bucket, &day_name(kind, day), |out| out.extend_from_slice(bytes));
     }
-    let times = received_ms.iter().zip(claimed_ms);
-    let claim = |(&key, (&received, &claimed)): (&u64, (&i64, &i64))| ContentClaim {
-        key,
-        received: ReceivedAt(received),
-        claimed: ReceivedAt(claimed),
-    };
-    Ok(keys.iter().zip(times).map(claim).collect())
+}
+
+fn read_bucket(entries: HashMap<&[u8], Value<'_>>) -> Result<Bucket, DecodeError> {
+    const ENTRY: DecodeError = DecodeError::Field { field: "entry" };
+    let mut bucket = Bucket::default();
+    for (name, value) in entries {
+        let value = value.whole();
+        let (&kind, mut rest) = name.split_first().ok_or(ENTRY)?;
+        match kind {
+            VISITOR => {
+                let minute = value.as_ref().try_get_i64_le().map_err(|_| ENTRY)?;
+                bucket.visitors.push((key(rest)?, minute, value.into()));
+            }
+            IDS => {
+                let day = rest.try_get_i64().map_err(|_| ENTRY)?;
+                let ids = value.chunks_exact(8).map(|id| u64::from_le_bytes(id.try_into().expect("8 bytes")));
+                bucket.ids.push((day, ids.collect()));
+            }
+            CONTENT => bucket.content.extend(value.chunks_exact(24).map(|mut claim| ContentClaim {
+                key: claim.get_u64_le(),
+                received: ReceivedAt(claim.get_i64_le()),
+                claimed: ReceivedAt(claim.get_i64_le()),
+            })),
+            _ => return Err(ENTRY),
+        }
+    }
+    Ok(bucket)
 }
 
 /// A person's key in a message.
 pub(crate) fn key(bytes: &[u8]) -> Result<PersonKey, DecodeError> {
     let bytes: [u8; 16] = bytes.try_into().map_err(|_| DecodeError::Field { field: "person" })?;
     Ok(PersonKey(u128::from_be_bytes(bytes)))
-}
-
-fn session_run(
-    run: &pb::SessionRun,
-    pages: &[Arc<str>],
-    landings: &[Arc<Landing>],
-) -> Result<(ReceivedAt, Vec<SessionEvent>), DecodeError> {
-    let events = run.times_ms.len();
-    if events == 0 || [run.sequences.len(), run.keys.len(), run.pages.len(), run.landings.len()] != [events; 4] {
-        return Err(DecodeError::Field { field: "runs" });
-    }
-    fn pick<T: Clone>(all: &[T], number: u32) -> Result<Option<T>, DecodeError> {
-        match number {
-            0 => Ok(None),
-            n => all.get(n as usize - 1).cloned().map(Some).ok_or(DecodeError::Field { field: "runs" }),
-        }
-    }
-    let event = |n: usize| {
-        let (time, key) = (EventTime(run.times_ms[n]), EventKey(run.keys[n]));
-        let order = OrderKey { time, sequence: run.sequences[n], key };
-        Ok(SessionEvent { order, page: pick(pages, run.pages[n])?, landing: pick(landings, run.landings[n])? })
-    };
-    Ok((ReceivedAt(run.touched_ms), (0..events).map(event).collect::<Result<_, _>>()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_of_before_claims_had_a_time_of_their_own_is_read() {
-        let (keys, received) = ([7, 8], [1_000, 2_000]);
-        let claims = |claimed: &[i64]| content_claims(&keys, &received, claimed).map_err(|error| error.to_string());
-        let times = |claims: Vec<ContentClaim>| -> Vec<_> {
-            claims.into_iter().map(|claim| (claim.key, claim.received.0, claim.claimed.0)).collect()
-        };
-        assert_eq!(claims(&[]).map(times), Ok(vec![(7, 1_000, 1_000), (8, 2_000, 2_000)]));
-        assert_eq!(claims(&[5_000, 6_000]).map(times), Ok(vec![(7, 1_000, 5_000), (8, 2_000, 6_000)]));
-        assert!(claims(&[5_000]).is_err());
-    }
 }
