@@ -129,6 +129,7 @@ on_all! {
     a_partition_that_is_not_released_is_taken_in_time,
     a_slow_reader_keeps_its_partitions_and_misses_nothing,
     next_can_be_cancelled,
+    a_batch_ends_where_its_bytes_are_reached,
     what_retention_removed_is_gone_by_name,
     offsets_go_on_after_a_reopen,
 }
@@ -164,6 +165,7 @@ fn options(topic: &str) -> ConsumerOptions {
         group: format!("group-of-{topic}"),
         topics: vec![topic.to_owned()],
         batch_records_max: 100,
+        batch_bytes_max: 1 << 20,
         buffer_bytes_max: 1 << 20,
         handover_timeout: Duration::from_secs(5),
     }
@@ -692,6 +694,25 @@ async fn next_can_be_cancelled(lab: Lab) {
         }
     }
     assert_eq!(seen, (0..3000).collect::<Vec<_>>());
+}
+
+async fn a_batch_ends_where_its_bytes_are_reached(lab: Lab) {
+    let log = lab.open().await;
+    let topic = topic(&log, 1).await;
+    // Each append is stored by itself.
+    for _ in 0..20 {
+        log.append(&topic, vec![record(0, now_ms(), vec![b'x'; 10_000])]).await.expect("appended");
+    }
+    let consumer = log.consume(ConsumerOptions { batch_bytes_max: 25_000, ..options(&topic) }).await.expect("join");
+    assigned(&*consumer).await;
+    consumer.start(&at(&topic, 0), 0).expect("ours");
+    let mut offsets = Vec::new();
+    while offsets.len() < 20 {
+        let ConsumerEvent::Batch { records, .. } = consumer.next().await.expect("no error") else { panic!("a batch") };
+        assert!((1..=3).contains(&records.len()), "{} records", records.len());
+        offsets.extend(records.iter().map(|record| record.offset));
+    }
+    assert_eq!(offsets, (0..20).collect::<Vec<_>>());
 }
 
 async fn what_retention_removed_is_gone_by_name(lab: Lab) {

@@ -185,6 +185,7 @@ fn read_again(runtime: &Runtime, candidate: &Candidate, values: &[Bytes], record
             group: "bench".to_owned(),
             topics: vec![TOPIC.to_owned()],
             batch_records_max: 1000,
+            batch_bytes_max: 1 << 20,
             buffer_bytes_max: 32 << 20,
             handover_timeout: Duration::from_secs(10),
         };

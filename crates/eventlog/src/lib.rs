@@ -114,6 +114,10 @@ pub struct ConsumerOptions {
     pub topics: Vec<String>,
     /// Records in one [`ConsumerEvent::Batch`] at most.
     pub batch_records_max: usize,
+    /// Bytes that end a [`ConsumerEvent::Batch`]; the record that reaches them is in it (embedded: what was stored with it
+    /// too). So a reader that serves several partitions in turn keeps none of them waiting for long, and queues of batches
+    /// have a size.
+    pub batch_bytes_max: usize,
     /// Bytes that wait in memory for a slow reader at most, over all partitions; then fetching pauses (it never fails
     /// and ownership is kept, however long the reader takes).
     pub buffer_bytes_max: usize,
@@ -345,7 +349,11 @@ fn check_spec(spec: &TopicSpec) -> Result<(), LogError> {
 fn check_options(options: &ConsumerOptions) -> Result<(), LogError> {
     let bad = if !(1..=200).contains(&options.group.len()) || options.group.contains('\0') {
         BadArgument::GroupName
-    } else if options.topics.is_empty() || options.batch_records_max == 0 || options.buffer_bytes_max == 0 {
+    } else if options.topics.is_empty()
+        || options.batch_records_max == 0
+        || options.batch_bytes_max == 0
+        || options.buffer_bytes_max == 0
+    {
         BadArgument::Nothing
     } else {
         return Ok(());

@@ -280,6 +280,7 @@ async fn follow_on(desk: &Desk, group: &str, places: &mut HashMap<TopicPartition
             group: group.to_owned(),
             topics: topics.map(Clone::clone).to_vec(),
             batch_records_max: BATCH_RECORDS_MAX,
+            batch_bytes_max: BUFFER_BYTES_MAX,
             buffer_bytes_max: BUFFER_BYTES_MAX,
             handover_timeout: Duration::from_secs(1),
         })

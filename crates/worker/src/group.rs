@@ -28,6 +28,10 @@ const BATCHES: usize = 4;
 /// Records in a batch. A batch is the unit of handing over between tasks, some hundred microseconds of work.
 const BATCH_RECORDS_MAX: usize = 2_000;
 
+/// Bytes in a batch. One partition with large records (a request of a thousand events is one) must not keep the others waiting
+/// for long, and while ClickHouse is away each partition holds [`BATCHES`] and one of these in memory.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// What both stages share.
 pub(crate) struct Worker {
     pub config: Config,
@@ -88,6 +92,7 @@ impl Worker {
             group: format!("{}-{topic}", self.config.group),
             topics: vec![topic],
             batch_records_max: BATCH_RECORDS_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX,
             buffer_bytes_max: self.config.buffer_bytes_max,
             handover_timeout: self.config.handover_timeout,
         };

@@ -20,7 +20,7 @@ pub(super) struct EmbeddedConsumer {
     id: MemberId,
     group: String,
     batch_records_max: usize,
-    buffer_bytes_max: usize,
+    batch_bytes_max: usize,
     topics: Vec<Arc<Topic>>,
     wake: Arc<Notify>,
     /// Used by the one caller of `next`.
@@ -38,15 +38,16 @@ impl EmbeddedConsumer {
         let id = shared.last_member.fetch_add(1, Ordering::Relaxed) + 1;
         let counts = topics.iter().map(|topic| (Arc::clone(&topic.name), topic.partitions.len() as u32)).collect();
         let changed = topics.iter().map(|topic| topic.changed.subscribe()).collect();
-        let (group, batch_records_max, buffer_bytes_max) =
-            (options.group.clone(), options.batch_records_max, options.buffer_bytes_max);
+        let (group, batch_records_max) = (options.group.clone(), options.batch_records_max);
+        // Nothing waits here: what is read is handed out at once.
+        let batch_bytes_max = options.batch_bytes_max.min(options.buffer_bytes_max);
         let wake = {
             let mut groups = lock(&shared.groups);
             let joined = groups.entry(group.clone()).or_default();
             joined.join(id, options, counts, Instant::now(), |at| shared.committed(&group, at))
         };
         let waiting = Mutex::new(Waiting { changed, last: None });
-        EmbeddedConsumer { shared, id, group, batch_records_max, buffer_bytes_max, topics, wake, waiting }
+        EmbeddedConsumer { shared, id, group, batch_records_max, batch_bytes_max, topics, wake, waiting }
     }
 
     fn with_group<T>(&self, act: impl FnOnce(&mut Group, Instant, &dyn Fn(&TopicPartition) -> Option<u64>) -> T) -> T {
@@ -86,7 +87,7 @@ impl EmbeddedConsumer {
 
     async fn read(&self, at: &TopicPartition, position: Position) -> Option<Result<ConsumerEvent, LogError>> {
         let topic = Arc::clone(self.topic(at)?);
-        let (partition, records_max, bytes_max) = (at.partition, self.batch_records_max, self.buffer_bytes_max);
+        let (partition, records_max, bytes_max) = (at.partition, self.batch_records_max, self.batch_bytes_max);
         let read = self.shared.blocking("read", &at.topic, move |store| {
             store.read(&topic, partition, position.next, records_max, bytes_max)
         });

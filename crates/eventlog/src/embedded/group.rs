@@ -242,6 +242,7 @@ mod tests {
             group: "g".to_owned(),
             topics: topics.iter().map(|(name, _)| (*name).to_owned()).collect(),
             batch_records_max: 1,
+            batch_bytes_max: 1 << 20,
             buffer_bytes_max: 1,
             handover_timeout: HANDOVER,
         };

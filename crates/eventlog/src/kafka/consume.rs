@@ -14,7 +14,7 @@ use super::member::{self, Member};
 use super::owned::{Part, Phase, RECORD_OVERHEAD_BYTES, Shared, State};
 use super::rebalance::MemberContext;
 use super::{Config, lock, settings, to_list};
-use crate::{Consumer, ConsumerEvent, ConsumerOptions, LogError, LogFault, TopicPartition};
+use crate::{Consumer, ConsumerEvent, ConsumerOptions, LogError, LogFault, Record, TopicPartition};
 
 /// How long a commit is tried again while the group is between two generations.
 const COMMIT_TRIES: u32 = 100;
@@ -26,6 +26,7 @@ pub(super) struct KafkaConsumer {
     consumer: Weak<Member>,
     group: String,
     batch_records_max: usize,
+    batch_bytes_max: usize,
     last: Mutex<Option<TopicPartition>>,
 }
 
@@ -57,8 +58,9 @@ impl KafkaConsumer {
             .name("eventlog-consumer".to_owned())
             .spawn(move || member::run(consumer, &for_thread, &topics, &group))
             .map_err(|error| fault(error.into()))?;
-        let batch_records_max = options.batch_records_max;
-        Ok(KafkaConsumer { shared, consumer: weak, group: options.group, batch_records_max, last: Mutex::default() })
+        let ConsumerOptions { group, batch_records_max, batch_bytes_max, .. } = options;
+        let last = Mutex::default();
+        Ok(KafkaConsumer { shared, consumer: weak, group, batch_records_max, batch_bytes_max, last })
     }
 
     fn take(&self) -> Option<Result<ConsumerEvent, LogError>> {
@@ -77,7 +79,13 @@ impl KafkaConsumer {
             return state.ended.then(|| Err(ended()));
         };
         let part = state.owned.get_mut(&partition)?;
-        let count = part.records.len().min(self.batch_records_max);
+        let mut bytes = 0;
+        let has_room = |record: &&Record| {
+            let had = bytes;
+            bytes += record.value.len();
+            had < self.batch_bytes_max
+        };
+        let count = part.records.iter().take(self.batch_records_max).take_while(has_room).count();
         let records: Vec<_> = part.records.drain(..count).collect();
         state.bytes -= records.iter().map(|record| record.value.len() + RECORD_OVERHEAD_BYTES).sum::<usize>();
         drop(state);
