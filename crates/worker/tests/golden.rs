@@ -1,6 +1,7 @@
 //! Snapshots as released versions wrote them stay readable, and the next one carries on from them.
 //!
-//! `tests/golden/events/3`: 24 events of 3 visitors (event `n` has id `n` and is of visitor `n % 3`, at `n * 5 % 24` ms).
+//! `tests/golden/events/3`: 24 events of 3 visitors (event `n` has id `n` and is of visitor `n % 3`, at `n * 5 % 24` ms), in
+//! one message. `tests/golden/events/4`: the same as a base and two deltas.
 //! `tests/golden/journeys/0`: what the second stage made of them, with an audience of those who bought twice.
 
 #[expect(dead_code, reason = "no snapshot is harmed here")]
@@ -88,10 +89,11 @@ fn told(content: &Content) -> (usize, BTreeSet<(i64, i64, u32, i8)>) {
     (rows.iter().map(|rows| rows.events.len()).sum(), sessions)
 }
 
-/// The state as the next snapshot has it: a base.
+/// The state as a base has it: the next snapshot of a state in one message, and here of any.
 fn carried_on<S: Stage>(stage: S, clock: trackway_worker::clock::PartitionClock, offset: u64) -> Content {
     let mut kept = kept::Kept::new();
     let mut core = Core::new(stage, clock, offset, PACE);
+    core.start_over();
     let mut effects = Vec::new();
     core.apply(Record { offset, timestamp_ms: BASE + 1_500, value: log::encode_events_tick() }, &mut effects);
     while core.is_saving() {
@@ -106,8 +108,22 @@ fn carried_on<S: Stage>(stage: S, clock: trackway_worker::clock::PartitionClock,
 }
 
 #[test]
-fn the_first_stage_of_version_0_1_is_read_and_carried_on() {
-    let Restored { offset, content, .. } = golden("events", 3);
+fn the_first_stage_in_one_message_is_read_and_carried_on() {
+    let Restored { content, .. } = golden("events", 3);
+    assert!(matches!(content, Content::Whole(_)));
+    first_stage_is_read_and_carried_on(3);
+}
+
+#[test]
+fn the_first_stage_in_deltas_is_read_and_carried_on() {
+    let Restored { content, position, .. } = golden("events", 4);
+    assert!(matches!(content, Content::Chain(_)));
+    assert_eq!(position.len(), 3);
+    first_stage_is_read_and_carried_on(4);
+}
+
+fn first_stage_is_read_and_carried_on(partition: u32) {
+    let Restored { offset, content, .. } = golden("events", partition);
     assert_eq!(offset, 26);
     // Visitor 0's sessions (a gap of 3 ms, 9 ms long at most) before and after its event at 24 ms.
     let rules =
@@ -144,7 +160,7 @@ fn the_first_stage_of_version_0_1_is_read_and_carried_on() {
 }
 
 #[test]
-fn the_second_stage_of_version_0_1_is_read_and_carried_on() {
+fn the_second_stage_in_one_message_is_read_and_carried_on() {
     let Restored { offset, content, .. } = golden("journeys", 0);
     assert_eq!(offset, 9);
     let restore = |content: &Content| JourneysStage::restore(0, 2, 1, content).expect("it is read");
