@@ -12,10 +12,6 @@ const STEP_MS: i64 = 10 * 60_000;
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Whether a device may be used by several users, and be theirs in any order of arrival. The first user *by time* is the
-/// device's then; as long as the program takes the first that *arrives*, there is no order to hold it to.
-pub(super) const SEVERAL_USERS: bool = false;
-
 /// The projects of an installation. The second is quiet.
 pub(super) const PROJECTS: [&str; 3] = ["alpha", "beta", "gamma"];
 
@@ -229,8 +225,9 @@ impl Inputs {
             search: false,
             bot: random.percent(4),
         };
+        // Now and then somebody else uses the device. Whose it is follows from who was named on it first, by time.
         let user_of = |random: &mut Random| match people.user_of.get(&device) {
-            Some(_) if SEVERAL_USERS && random.percent(20) => Some(random.pick(&people.users).clone()),
+            Some(_) if random.percent(20) => Some(random.pick(&people.users).clone()),
             user => user.cloned(),
         };
         match event.kind {

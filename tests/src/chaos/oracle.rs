@@ -11,9 +11,6 @@ use trackway_domain::time::EventTime;
 
 use super::input::{PROJECTS, Sent};
 
-/// Whether audiences follow an alias of two users who are known already, as all other answers do.
-pub(super) const AUDIENCES_FOLLOW_ALIASES: bool = false;
-
 /// An audience as the installations here have it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AudienceRule {
@@ -86,7 +83,7 @@ pub(super) struct Expected {
     pub stays: Vec<Stay>,
     /// By project: events and persons that answers count, which machines are not in.
     pub totals: BTreeMap<&'static str, (u64, u64)>,
-    /// By project and key: whom audiences take it for.
+    /// By project and key: whose it is.
     pub members: BTreeMap<&'static str, Components>,
 }
 
@@ -113,9 +110,8 @@ pub(super) fn expected(sent: &[Sent]) -> Expected {
         }
         let different: BTreeSet<u128> = people.iter().map(|event| persons.of_key(event.belongs_to())).collect();
         all.totals.insert(project, (people.len() as u64, different.len() as u64));
-        let members = if AUDIENCES_FOLLOW_ALIASES { persons } else { Components::of(&identified(&events)) };
-        stays(project, &people, &members, &mut all.stays);
-        all.members.insert(project, members);
+        stays(project, &people, &persons, &mut all.stays);
+        all.members.insert(project, persons);
     }
     all.events.sort();
     all.sessions.sort();

@@ -156,7 +156,12 @@ async fn persons(
     all: &mut Vec<String>,
 ) -> Result<()> {
     for project in PROJECTS {
-        let pairs = installation.sql(format!("SELECT key, person FROM identities WHERE project = '{project}'")).await?;
+        // A device that turned out to be another user's has its first pair taken back.
+        let pairs = installation.sql(format!(
+            "SELECT key, person FROM identities WHERE project = '{project}' \
+             GROUP BY key, person, by_alias HAVING NOT argMax(removed, version)"
+        ));
+        let pairs = pairs.await?;
         let pairs: Vec<(u128, u128)> =
             pairs.iter().map(|row| Ok((number(&row[0])?, number(&row[1])?))).collect::<Result<_>>()?;
         let found = Components::of(&pairs);
