@@ -6,13 +6,10 @@ use trackway_domain::time::EventTime;
 use trackway_store::queries::StepBlock;
 
 use crate::check::Funnel;
-use crate::pb;
 use crate::persons::{MergedKeys, Persons};
 use crate::service::{Desk, cost};
 use crate::status::Fault;
-
-/// Blocks between the reader and the evaluator: one in the making, one in work.
-pub(crate) const BLOCKS_AHEAD: usize = 1;
+use crate::{evaluate, pb};
 
 pub(crate) async fn answer(desk: &Desk, asked: Funnel) -> Result<pb::FunnelResponse, Fault> {
     let begin = Instant::now();
@@ -20,19 +17,11 @@ pub(crate) async fn answer(desk: &Desk, asked: Funnel) -> Result<pb::FunnelRespo
     let project = asked.project.as_str();
     let store = desk.store.metered();
     let identities = store.identities(project, desk.config.identity_pairs_max).await?;
-    let mut stream = store.steps(project, asked.scope, &asked.steps, desk.config.limits).await?;
+    let stream = store.steps(project, asked.scope, &asked.steps, desk.config.limits).await?;
 
-    // The evaluator has a thread of its own, so that it neither holds up other requests nor waits for the next block.
-    let (blocks, from_store) = tokio::sync::mpsc::channel(BLOCKS_AHEAD);
     let (query, held_max) = (asked.query, desk.config.merged_events_max);
-    let evaluation = tokio::task::spawn_blocking(move || evaluate(from_store, &identities, &query, held_max));
-    while let Some(block) = stream.next().await? {
-        if blocks.send(block).await.is_err() {
-            break; // The evaluator has met a limit, and says so below.
-        }
-    }
-    drop(blocks);
-    let mut report = evaluation.await.map_err(|_| Fault::Evaluation)??;
+    let evaluate = move |blocks| evaluate(blocks, &identities, &query, held_max);
+    let mut report = evaluate::in_thread(stream, evaluate).await?;
 
     let median_seconds = report.median_seconds();
     Ok(pb::FunnelResponse {

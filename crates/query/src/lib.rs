@@ -17,6 +17,7 @@ mod changes;
 mod check;
 mod config;
 mod cursor;
+mod evaluate;
 mod freshness;
 mod funnel;
 mod journey;

@@ -1,18 +1,16 @@
 //! What persons did next. ClickHouse streams names; `domain` counts the pairs.
 
-use std::collections::HashMap;
-
 use tokio::time::Instant;
 use trackway_domain::paths::{PathCounts, PathsQuery};
 use trackway_domain::time::EventTime;
 use trackway_store::queries::NameBlock;
 
 use crate::check::Paths;
-use crate::funnel::BLOCKS_AHEAD;
-use crate::pb;
+use crate::evaluate::Numbers;
 use crate::persons::{MergedKeys, Persons};
 use crate::service::{Desk, cost};
 use crate::status::Fault;
+use crate::{evaluate, pb};
 
 pub(crate) async fn answer(desk: &Desk, asked: Paths) -> Result<pb::PathsResponse, Fault> {
     let begin = Instant::now();
@@ -20,22 +18,15 @@ pub(crate) async fn answer(desk: &Desk, asked: Paths) -> Result<pb::PathsRespons
     let project = asked.project.as_str();
     let store = desk.store.metered();
     let identities = store.identities(project, desk.config.identity_pairs_max).await?;
-    let mut stream = store.names(project, asked.scope, desk.config.limits).await?;
+    let stream = store.names(project, asked.scope, desk.config.limits).await?;
 
-    let (blocks, from_store) = tokio::sync::mpsc::channel(BLOCKS_AHEAD);
     let limits = Limits { held_events: desk.config.merged_events_max, names: desk.config.names_max };
     let (query, edges_max) = (asked.query, asked.edges_max);
-    let evaluation = tokio::task::spawn_blocking(move || {
-        let (counts, names) = evaluate(from_store, &identities, &query, limits)?;
-        Ok::<_, Fault>((counts.top(edges_max, &names), counts.pairs()))
-    });
-    while let Some(block) = stream.next().await? {
-        if blocks.send(block).await.is_err() {
-            break; // The evaluator has met a limit, and says so below.
-        }
-    }
-    drop(blocks);
-    let (edges, pairs) = evaluation.await.map_err(|_| Fault::Evaluation)??;
+    let top = move |blocks| {
+        let (counts, names) = evaluate(blocks, &identities, &query, limits)?;
+        Ok((counts.top(edges_max, &names), counts.pairs()))
+    };
+    let (edges, pairs) = evaluate::in_thread(stream, top).await?;
 
     Ok(pb::PathsResponse {
         edges: edges.into_iter().map(|(from, to, count)| pb::PathEdge { from, to, count }).collect(),
@@ -59,41 +50,18 @@ fn evaluate(
 ) -> Result<(PathCounts, Vec<String>), Fault> {
     let mut persons = Persons::new(MergedKeys::new(identities), limits.held_events);
     let mut counts = PathCounts::new(query);
-    let mut numbers = Numbers::default();
+    let mut numbers = Numbers::new(limits.names);
     let mut add = |events: &[(EventTime, u32)]| counts.person(events);
     while let Some(block) = blocks.blocking_recv() {
         // Of this block's dictionary to ours. Most blocks have the same few names.
-        let ours =
-            block.names.into_iter().map(|name| numbers.number(name, limits.names)).collect::<Result<Vec<_>, _>>()?;
+        let ours = block.names.into_iter().map(|name| numbers.number(name)).collect::<Result<Vec<_>, _>>()?;
         let rows = block.persons.iter().zip(&block.times_ms).zip(&block.name_indexes);
         for ((&key, &time_ms), &index) in rows {
             persons.event(key, (EventTime(time_ms), ours[index as usize]), &mut add)?;
         }
     }
     persons.finish(&mut add)?;
-    Ok((counts, numbers.names))
-}
-
-/// Names by number, in the order in which they were met.
-#[derive(Default)]
-struct Numbers {
-    names: Vec<String>,
-    by_name: HashMap<String, u32>,
-}
-
-impl Numbers {
-    fn number(&mut self, name: String, limit: usize) -> Result<u32, Fault> {
-        if let Some(&number) = self.by_name.get(&name) {
-            return Ok(number);
-        }
-        if self.names.len() >= limit {
-            return Err(Fault::Names { limit });
-        }
-        let number = u32::try_from(self.names.len()).map_err(|_| Fault::Names { limit })?;
-        self.names.push(name.clone());
-        self.by_name.insert(name, number);
-        Ok(number)
-    }
+    Ok((counts, numbers.into_all()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! sums over persons.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use tokio::time::Instant;
 use trackway_domain::feedback::FeedbackKind;
@@ -11,11 +12,11 @@ use trackway_domain::time::EventTime;
 use trackway_store::queries::ContactBlock;
 
 use crate::check::TouchpointFlow;
-use crate::funnel::BLOCKS_AHEAD;
-use crate::pb;
+use crate::evaluate::Numbers;
 use crate::persons::{MergedKeys, Persons, Timed};
 use crate::service::{Desk, cost};
 use crate::status::Fault;
+use crate::{evaluate, pb};
 
 impl Timed for JourneyEvent {
     fn time(&self) -> EventTime {
@@ -29,19 +30,12 @@ pub(crate) async fn answer(desk: &Desk, asked: TouchpointFlow) -> Result<pb::Tou
     let project = asked.project.as_str();
     let store = desk.store.metered();
     let identities = store.identities(project, desk.config.identity_pairs_max).await?;
-    let mut stream = store.contacts(project, asked.scope, desk.config.limits).await?;
+    let stream = store.contacts(project, asked.scope, desk.config.limits).await?;
 
-    let (blocks, from_store) = tokio::sync::mpsc::channel(BLOCKS_AHEAD);
     let limits = Limits { held_events: desk.config.merged_events_max, names: desk.config.names_max };
     let counts = JourneyCounts::new(asked.gap);
-    let evaluation = tokio::task::spawn_blocking(move || evaluate(from_store, &identities, counts, limits));
-    while let Some(block) = stream.next().await? {
-        if blocks.send(block).await.is_err() {
-            break; // The evaluator has met a limit, and says so below.
-        }
-    }
-    drop(blocks);
-    let (counts, touchpoints) = evaluation.await.map_err(|_| Fault::Evaluation)??;
+    let evaluate = move |blocks| evaluate(blocks, &identities, counts, limits);
+    let (counts, touchpoints) = evaluate::in_thread(stream, evaluate).await?;
     let stages = Stages::of(&desk.config.stages, &asked.project);
     Ok(pb::TouchpointFlowResponse {
         persons: counts.persons(),
@@ -68,37 +62,21 @@ fn evaluate(
     limits: Limits,
 ) -> Result<(JourneyCounts, Vec<Touchpoint>), Fault> {
     let mut persons = Persons::new(MergedKeys::new(identities), limits.held_events);
-    let mut touchpoints: Vec<Touchpoint> = Vec::new();
-    let mut numbers: HashMap<Touchpoint, u32> = HashMap::new();
+    let mut touchpoints = Numbers::new(limits.names);
     let mut add = |events: &[JourneyEvent]| counts.person(events);
     while let Some(block) = blocks.blocking_recv() {
         // Of this block's pairs to ours.
         let mut ours: HashMap<(u32, u32), u32> = HashMap::new();
         for row in 0..block.persons.len() {
             let (stage, name) = (block.stage_indexes[row], block.touchpoint_indexes[row]);
-            let touchpoint = match block.touchpoints[name as usize].as_str() {
-                "" => None,
-                text => Some(match ours.get(&(stage, name)) {
-                    Some(&number) => number,
-                    None => {
-                        let touchpoint = (block.stages[stage as usize].clone(), text.to_owned());
-                        let number = match numbers.get(&touchpoint) {
-                            Some(&number) => number,
-                            None if touchpoints.len() >= limits.names => {
-                                return Err(Fault::Names { limit: limits.names });
-                            }
-                            None => {
-                                let number = u32::try_from(touchpoints.len())
-                                    .map_err(|_| Fault::Names { limit: limits.names })?;
-                                touchpoints.push(touchpoint.clone());
-                                numbers.insert(touchpoint, number);
-                                number
-                            }
-                        };
-                        ours.insert((stage, name), number);
-                        number
-                    }
-                }),
+            let text = &block.touchpoints[name as usize];
+            let touchpoint = match ours.entry((stage, name)) {
+                _ if text.is_empty() => None,
+                Entry::Occupied(known) => Some(*known.get()),
+                Entry::Vacant(new) => {
+                    let touchpoint = (block.stages[stage as usize].clone(), text.clone());
+                    Some(*new.insert(touchpoints.number(touchpoint)?))
+                }
             };
             let event =
                 JourneyEvent { time: EventTime(block.times_ms[row]), touchpoint, feedback: block.feedback[row] };
@@ -106,7 +84,7 @@ fn evaluate(
         }
     }
     persons.finish(&mut add)?;
-    Ok((counts, touchpoints))
+    Ok((counts, touchpoints.into_all()))
 }
 
 /// A project's stages, in their order.
