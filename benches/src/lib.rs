@@ -119,10 +119,7 @@ pub fn cpu_time(pid: Option<u32>) -> Duration {
 /// Our clock, as the program reads it.
 #[must_use]
 pub fn now() -> ReceivedAt {
-    #[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
-    let now = std::time::SystemTime::now();
-    let since = now.duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970");
-    ReceivedAt(i64::try_from(since.as_millis()).expect("before the year 292,000,000"))
+    ReceivedAt(trackway_eventlog::embedded::system_clock())
 }
 
 /// One measured line.

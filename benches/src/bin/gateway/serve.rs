@@ -21,8 +21,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trackway_benches::{logs, shop};
-use trackway_domain::time::ReceivedAt;
-use trackway_eventlog::embedded::system_clock;
 use trackway_eventlog::{
     AppendError, Consumer, ConsumerOptions, EventLog, LogError, NewRecord, OffsetBounds, Record, TopicPartition,
     TopicSpec,
@@ -101,7 +99,7 @@ async fn gateway(log: Arc<dyn EventLog>) -> Result<()> {
         limits,
         topics: Topics { events: EVENTS.to_owned(), rejected: REJECTED.to_owned() },
     };
-    let bound = trackway_gateway::bind(config, log.clone(), || ReceivedAt(system_clock())).await?;
+    let bound = trackway_gateway::bind(config, log.clone(), trackway_benches::now).await?;
     say(&bound.address().to_string())?;
     let shutdown = CancellationToken::new();
     let until_stopped = async {
