@@ -32,7 +32,7 @@ use crate::tracked::Tracked;
 use entries::Entries;
 pub(crate) use identity::change_row;
 use row::Enricher;
-pub(crate) use snapshot::key;
+pub(crate) use snapshot::{key, key_bytes};
 
 /// State of one partition of `events`.
 #[derive(Debug)]
@@ -119,15 +119,14 @@ impl EventsStage {
             metrics::counter!("worker_bot_events_total", "reason" => enriched.bot.clone()).increment(1);
         }
         let origin = row::Origin { partition: self.partition, offset: request.offset, index };
+        let under = stored_under(request.visitor_key, user);
         if is_bot && user.is_none() && !self.visitors.contains_key(&request.visitor_key) {
             // Crawlers come with a new visitor each time, of whom nothing need be held.
             clock.on_event(event.time);
-            let under = stored_under(request.visitor_key, user);
             self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
             return if late { Fate::Late } else { Fate::Counted };
         }
         self.hold_visitor(request, received);
-        let under = stored_under(request.visitor_key, user);
         self.identify(&event, user, request);
         if event.received.kind.is_activity() && !is_bot {
             self.on_activity(&event, &enriched, request, clock);

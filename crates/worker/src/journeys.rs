@@ -75,8 +75,9 @@ impl Audience {
 
 /// A derived record for subscribers that waits for its origin.
 #[derive(Debug)]
-enum Outgoing {
-    Changed { person: PersonKey, change: pb::MembershipChange },
+struct Outgoing {
+    person: PersonKey,
+    change: pb::MembershipChange,
 }
 
 /// What a record of `journeys` says, other than time and rules.
@@ -127,27 +128,26 @@ impl JourneysStage {
         }
     }
 
-    /// Whether a record was not seen before; from now on it is.
+    /// Whether a record was not seen before; from now on it is. One that was is counted.
     fn is_new(&mut self, origin: Option<&pb::Origin>) -> bool {
-        let Some(origin) = origin else { return false };
-        let mark = (origin.offset, origin.index);
-        let source = (Arc::from(origin.topic.as_str()), origin.partition);
-        match self.marks.get_mut(&source) {
-            Some(last) if *last >= mark => false,
-            Some(last) => {
-                *last = mark;
-                true
-            }
-            None => {
+        let is_new = origin.is_some_and(|origin| {
+            let mark = (origin.offset, origin.index);
+            let source = (Arc::from(origin.topic.as_str()), origin.partition);
+            let last = self.marks.get(&source).copied();
+            let is_new = last.is_none_or(|last| last < mark);
+            if is_new {
                 self.marks.insert(source, mark);
-                true
             }
+            is_new
+        });
+        if !is_new {
+            metrics::counter!("worker_derived_duplicates_total", "topic" => "journeys").increment(1);
         }
+        is_new
     }
 
     fn on_entries(&mut self, entries: pb::PersonEntries, clock: &mut PartitionClock) {
         if !self.is_new(entries.origin.as_ref()) {
-            metrics::counter!("worker_derived_duplicates_total", "topic" => "journeys").increment(1);
             return;
         }
         let projects: Vec<Arc<str>> = entries.projects.iter().map(|project| project.as_str().into()).collect();
@@ -198,7 +198,6 @@ impl JourneysStage {
     fn on_updates(&mut self, updates: pb::PersonUpdates, clock: &mut PartitionClock) {
         use pb::person_update::Update;
         if !self.is_new(updates.origin.as_ref()) {
-            metrics::counter!("worker_derived_duplicates_total", "topic" => "journeys").increment(1);
             return;
         }
         let projects: Vec<Arc<str>> = updates.projects.iter().map(|project| project.as_str().into()).collect();
@@ -228,7 +227,6 @@ impl JourneysStage {
     /// A key's past out of the store, for an audience made later. What is held already counts once, so it may come twice.
     fn on_moved(&mut self, moved: &pb::PersonState, clock: &mut PartitionClock) {
         if moved.origin.is_some() && !self.is_new(moved.origin.as_ref()) {
-            metrics::counter!("worker_derived_duplicates_total", "topic" => "journeys").increment(1);
             return;
         }
         let Ok(person) = key(&moved.person) else { return };
@@ -323,7 +321,7 @@ impl Stage for JourneysStage {
             let record = pb::JourneysRecord { body: Some(pb::journeys_record::Body::Updates(updates)) };
             records.push(Derived { target: Target::Journeys, partition, value: log::encode(&record) });
         }
-        for Outgoing::Changed { person, mut change } in std::mem::take(&mut self.outgoing) {
+        for Outgoing { person, mut change } in std::mem::take(&mut self.outgoing) {
             change.origin = next();
             let partition = person.partition(self.changes_partitions);
             records.push(Derived { target: Target::AudienceChanges, partition, value: log::encode(&change) });

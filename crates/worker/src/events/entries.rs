@@ -6,6 +6,7 @@ use trackway_domain::id::{PersonKey, ProjectId, Visitor};
 use trackway_domain::identity::aliases;
 use trackway_wire::log::{self, pb};
 
+use super::key_bytes;
 use crate::stage::{Derived, FlushRange, Target};
 
 /// Entries collected since the last flush.
@@ -70,9 +71,8 @@ impl Entries {
     pub fn alias(&mut self, project: &ProjectId, (a, a_id): (PersonKey, &str), (b, b_id): (PersonKey, &str)) {
         let to = self.of(aliases::home(project));
         let project = to.project(project);
-        let bytes = |key: PersonKey| key.0.to_be_bytes().to_vec().into();
         let (a_id, b_id) = (a_id.to_owned(), b_id.to_owned());
-        to.aliases.push(pb::UserAlias { project, a: bytes(a), b: bytes(b), a_id, b_id });
+        to.aliases.push(pb::UserAlias { project, a: key_bytes(a), b: key_bytes(b), a_id, b_id });
     }
 
     /// The records of one flush.
@@ -114,8 +114,8 @@ impl OnePartition {
             Some(&place) => place,
             None => {
                 let project = self.project(project);
-                let person_bytes = person.0.to_be_bytes().to_vec().into();
-                self.entries.push(pb::PersonEntry { person: person_bytes, project, ..pb::PersonEntry::default() });
+                let entry = pb::PersonEntry { person: key_bytes(person), project, ..pb::PersonEntry::default() };
+                self.entries.push(entry);
                 self.places.insert(person, self.entries.len() - 1);
                 self.entries.len() - 1
             }

@@ -7,7 +7,7 @@ use trackway_domain::time::ReceivedAt;
 use trackway_store::rows::{IdentityChangeRow, IdentityRow, identity_version};
 use trackway_wire::log::pb;
 
-use super::{EventsStage, Request};
+use super::{EventsStage, Request, key_bytes};
 use crate::clock::PartitionClock;
 
 impl EventsStage {
@@ -40,7 +40,7 @@ impl EventsStage {
             self.identities.push(IdentityRow { person: from.0, user_id: String::new(), removed: true, ..row.clone() });
         }
         self.identities.push(row);
-        let link = pb::person_step::Step::Link(user.0.to_be_bytes().to_vec().into());
+        let link = pb::person_step::Step::Link(key_bytes(user));
         let step = pb::PersonStep { step: Some(link), user_id };
         self.entries.step(request.project, request.visitor_key, id, step);
     }
@@ -54,7 +54,7 @@ impl EventsStage {
             return;
         }
         let user_id = event.received.user_id.as_deref().unwrap_or_else(|| event.visitor.id());
-        let alias = pb::person_step::Step::Alias(user.0.to_be_bytes().to_vec().into());
+        let alias = pb::person_step::Step::Alias(key_bytes(user));
         let step = pb::PersonStep { step: Some(alias), user_id: user_id.to_owned() };
         self.entries.step(project, PersonKey::of_device(project, other), other, step);
         // The id of the very device that speaks is no user's.

@@ -1,5 +1,6 @@
 //! An event as a row: what the tracker said, and what we make of it.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
@@ -53,6 +54,8 @@ pub(super) struct Enricher {
     pub places: Option<Arc<Places>>,
     /// By address as it is kept.
     found_places: HashMap<String, Arc<Place>>,
+    /// Where everything is without a database.
+    nowhere: Arc<Place>,
     user_agents: HashMap<String, Arc<UserAgent>>,
     pages: HashSet<Arc<str>>,
     landings: HashSet<Arc<Landing>>,
@@ -102,42 +105,23 @@ impl Enricher {
     }
 
     fn user_agent(&mut self, agent: &str) -> Arc<UserAgent> {
-        if let Some(found) = self.user_agents.get(agent) {
-            return found.clone();
-        }
-        if self.user_agents.len() >= REMEMBERED_MAX {
-            self.user_agents.clear();
-        }
-        let found = Arc::new(user_agent::parse(agent));
-        self.user_agents.insert(agent.to_owned(), found.clone());
-        found
+        remembered(&mut self.user_agents, agent, user_agent::parse)
     }
 
     /// Where an address is. What the database says is no part of the state, nor of what is decided: like the data for user
     /// agents, it may be newer when a block is made again after a crash. The block then counts as it was sent first.
     fn place(&mut self, ip: &str) -> Arc<Place> {
-        if let Some(found) = self.found_places.get(ip) {
-            return found.clone();
-        }
-        if self.found_places.len() >= REMEMBERED_MAX {
-            self.found_places.clear();
-        }
-        let address = ip.parse().ok();
-        let found = self.places.as_ref().zip(address).map(|(places, address)| places.find(address));
-        let found = Arc::new(found.unwrap_or_default());
-        self.found_places.insert(ip.to_owned(), found.clone());
-        found
+        let Some(places) = &self.places else { return self.nowhere.clone() };
+        let find = |ip: &str| ip.parse().map_or_else(|_| Place::default(), |address| places.find(address));
+        remembered(&mut self.found_places, ip, find)
     }
 
     fn page(&mut self, page: &str) -> Arc<str> {
         if let Some(found) = self.pages.get(page) {
             return found.clone();
         }
-        if self.pages.len() >= REMEMBERED_MAX {
-            self.pages.clear();
-        }
         let page: Arc<str> = page.into();
-        self.pages.insert(page.clone());
+        remember(&mut self.pages, page.clone());
         page
     }
 
@@ -145,13 +129,30 @@ impl Enricher {
         if let Some(found) = self.landings.get(&landing) {
             return found.clone();
         }
-        if self.landings.len() >= REMEMBERED_MAX {
-            self.landings.clear();
-        }
         let landing = Arc::new(landing);
-        self.landings.insert(landing.clone());
+        remember(&mut self.landings, landing.clone());
         landing
     }
+}
+
+fn remember<T: Eq + Hash>(known: &mut HashSet<T>, new: T) {
+    if known.len() >= REMEMBERED_MAX {
+        known.clear();
+    }
+    known.insert(new);
+}
+
+/// What is known of `text`, worked out where it is met for the first time.
+fn remembered<T>(known: &mut HashMap<String, Arc<T>>, text: &str, find: impl FnOnce(&str) -> T) -> Arc<T> {
+    if let Some(found) = known.get(text) {
+        return found.clone();
+    }
+    if known.len() >= REMEMBERED_MAX {
+        known.clear();
+    }
+    let found = Arc::new(find(text));
+    known.insert(text.to_owned(), found.clone());
+    found
 }
 
 pub(super) fn to_row(

@@ -3,7 +3,7 @@
 //! Three kinds of entries: a visitor (with all that it needs: no numbers that refer elsewhere), a day's known ids, and a
 //! day's claims by content. The latter two grow at their end.
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use hashbrown::{HashMap, HashSet};
 use prost::Message;
 use trackway_domain::dedup::{Claimed, ContentClaim, KnownEvents};
@@ -255,6 +255,11 @@ fn read_bucket(entries: HashMap<&[u8], Value<'_>>) -> Result<Bucket, DecodeError
         }
     }
     Ok(bucket)
+}
+
+/// A person's key for a message.
+pub(crate) fn key_bytes(key: PersonKey) -> Bytes {
+    Bytes::copy_from_slice(&key.0.to_be_bytes())
 }
 
 /// A person's key in a message.

@@ -11,7 +11,7 @@ use trackway_domain::time::{EventTime, ReceivedAt};
 use trackway_wire::log::{DecodeError, pb};
 
 use super::VisitorState;
-use super::snapshot::key;
+use super::{key, key_bytes};
 
 /// What a visitor's numbers refer to: its own lists, or those that a snapshot in one message has for all.
 pub(super) struct Tables {
@@ -79,7 +79,7 @@ pub(super) fn to_pb(visitor: &VisitorState) -> pb::VisitorState {
         // The entry's name says it.
         key: bytes::Bytes::new(),
         project: 0,
-        user: visitor.link.map(|link| link.user.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
+        user: visitor.link.map(|link| key_bytes(link.user)).unwrap_or_default(),
         runs: runs.collect(),
         touched_minute: visitor.touched_minute,
         project_name: visitor.project.as_str().to_owned(),

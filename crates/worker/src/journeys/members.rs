@@ -10,6 +10,7 @@ use trackway_wire::log::pb;
 
 use super::{Audience, JourneysStage, Outgoing};
 use crate::clock::PartitionClock;
+use crate::events::key_bytes;
 use crate::touches::{self, Touches};
 use crate::tracked::Tracked;
 
@@ -155,13 +156,13 @@ impl JourneysStage {
                 origin: None,
                 project: audience.project.to_string(),
                 audience: audience.name.to_string(),
-                person: member_key.1.0.to_be_bytes().to_vec().into(),
+                person: key_bytes(member_key.1),
                 user_id: member.user_id.clone(),
                 visitor_id: member.visitor_id.clone(),
                 entered,
                 at_ms: at.0,
             };
-            self.outgoing.push(Outgoing::Changed { person: member_key.1, change });
+            self.outgoing.push(Outgoing { person: member_key.1, change });
         }
     }
 }

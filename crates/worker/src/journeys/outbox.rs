@@ -9,6 +9,7 @@ use trackway_domain::identity::place::Edge;
 use trackway_wire::log::pb;
 
 use super::Audience;
+use crate::events::key_bytes;
 
 /// Events in one update, and in one record's updates (or what takes as much): some 30 bytes each, and a record stays well
 /// below 1 MB.
@@ -75,17 +76,18 @@ impl Outbox {
         let (person, update) = match update {
             Update::AllGone { person, via } => {
                 let kind = pb::handed_on::Kind::AllGone.into();
-                let handed = pb::HandedOn { kind, via: bytes(via), ..pb::HandedOn::default() };
-                (bytes(person), pb::person_update::Update::Handed(handed))
+                let handed = pb::HandedOn { kind, via: key_bytes(via), ..pb::HandedOn::default() };
+                (key_bytes(person), pb::person_update::Update::Handed(handed))
             }
             Update::Named { user, person, user_id, person_id } => {
-                let named = pb::Named { person: bytes(person), user_id, person_id };
-                (bytes(user), pb::person_update::Update::Named(named))
+                let named = pb::Named { person: key_bytes(person), user_id, person_id };
+                (key_bytes(user), pb::person_update::Update::Named(named))
             }
             Update::Edge { edge, a_id, b_id } => {
                 let Cause::Device(device) = edge.cause else { unreachable!("aliases come from the first stage") };
                 let Edge { holds, a, b, .. } = edge;
-                let edge = pb::UserEdge { holds, a: bytes(a), b: bytes(b), device: bytes(device), a_id, b_id };
+                let edge =
+                    pb::UserEdge { holds, a: key_bytes(a), b: key_bytes(b), device: key_bytes(device), a_id, b_id };
                 (bytes::Bytes::new(), pb::person_update::Update::Edge(edge))
             }
         };
@@ -125,7 +127,7 @@ impl Outbox {
             let record = self.record(to, seen.len());
             let project = record.project(&audience.project);
             let audience = record.audience(number, audience);
-            let (person, via) = (bytes(to), bytes(via));
+            let (person, via) = (key_bytes(to), key_bytes(via));
             // A busy visitor's events come one after the other: they share one update.
             if let Some(last) = record.body.updates.last_mut()
                 && last.person == person
@@ -175,8 +177,4 @@ fn add(handed: &mut pb::HandedOn, seen: &[Seen]) {
     handed.times_ms.extend(seen.iter().map(|seen| seen.time.0));
     handed.keys.extend(seen.iter().map(|seen| seen.key.0));
     handed.received_ms.extend(seen.iter().map(|seen| seen.received.0));
-}
-
-fn bytes(key: PersonKey) -> bytes::Bytes {
-    key.0.to_be_bytes().to_vec().into()
 }

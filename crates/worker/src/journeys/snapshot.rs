@@ -15,7 +15,7 @@ use super::members::{Member, MemberKey};
 use super::persons::{Standing, Users};
 use super::{Audience, JourneysStage};
 use crate::clock::PartitionClock;
-use crate::events::key;
+use crate::events::{key, key_bytes};
 use crate::snapshots::changes::{BUCKETS, Changes, Value};
 use crate::snapshots::{Chain, Content};
 use crate::touches::Touches;
@@ -55,7 +55,7 @@ impl Kept for Member {
         let via = |seen: &Seen| vias.binary_search(&seen.via).ok().and_then(|n| u32::try_from(n).ok());
         let message = pb::MembershipState {
             audience,
-            person: person.0.to_be_bytes().to_vec().into(),
+            person: key_bytes(person),
             user_id: self.user_id.clone(),
             visitor_id: self.visitor_id.clone(),
             times_ms: seen.iter().map(|seen| seen.time.0).collect(),
@@ -66,7 +66,7 @@ impl Kept for Member {
             touched_minute: self.touched_minute,
             hidden: self.state.is_hidden(),
             via: seen.iter().filter_map(via).collect(),
-            vias: vias.iter().map(|key| bytes(*key)).collect(),
+            vias: vias.iter().map(|key| key_bytes(*key)).collect(),
         };
         message.encode(out).expect("the buffer grows");
     }
@@ -261,26 +261,22 @@ fn linked(user: PersonKey) -> Standing {
     Standing { place: Place { link: Some(user), ..Place::default() }, ..Standing::default() }
 }
 
-fn bytes(key: PersonKey) -> bytes::Bytes {
-    key.0.to_be_bytes().to_vec().into()
-}
-
 fn place_to_pb(key: PersonKey, standing: &Standing) -> pb::PersonPlace {
     let Place { link, aliases, person } = &standing.place;
     pb::PersonPlace {
-        key: bytes(key),
-        link: link.map(bytes).unwrap_or_default(),
-        person: person.map(bytes).unwrap_or_default(),
-        aliases: aliases.iter().map(|user| bytes(*user)).collect(),
+        key: key_bytes(key),
+        link: link.map(key_bytes).unwrap_or_default(),
+        person: person.map(key_bytes).unwrap_or_default(),
+        aliases: aliases.iter().map(|user| key_bytes(*user)).collect(),
         visitor_id: standing.id.to_string(),
-        users: standing.user_ids.iter().map(|(user, _)| bytes(*user)).collect(),
+        users: standing.user_ids.iter().map(|(user, _)| key_bytes(*user)).collect(),
         user_ids: standing.user_ids.iter().map(|(_, id)| id.to_string()).collect(),
     }
 }
 
 fn place_from_pb(place: &pb::PersonPlace) -> Result<(PersonKey, Standing), DecodeError> {
     let optional = |bytes: &[u8]| if bytes.is_empty() { Ok(None) } else { key(bytes).map(Some) };
-    let id = |(user, id): (&bytes::Bytes, &String)| Ok::<_, DecodeError>((key(user)?, id.as_str().into()));
+    let id = |(user, id): (&Bytes, &String)| Ok::<_, DecodeError>((key(user)?, id.as_str().into()));
     let standing = Standing {
         place: Place {
             link: optional(&place.link)?,
@@ -296,14 +292,14 @@ fn place_from_pb(place: &pb::PersonPlace) -> Result<(PersonKey, Standing), Decod
 fn graph_to_pb(project: &str, users: &Users) -> pb::UserGraph {
     let mut to = pb::UserGraph { project: project.to_owned(), ..pb::UserGraph::default() };
     for (a, b, cause) in users.graph.edges() {
-        to.a.push(bytes(a));
-        to.b.push(bytes(b));
+        to.a.push(key_bytes(a));
+        to.b.push(key_bytes(b));
         to.cause.push(match cause {
-            Cause::Alias => bytes::Bytes::new(),
-            Cause::Device(device) => bytes(device),
+            Cause::Alias => Bytes::new(),
+            Cause::Device(device) => key_bytes(device),
         });
     }
-    to.users = users.ids.keys().map(|user| bytes(*user)).collect();
+    to.users = users.ids.keys().map(|user| key_bytes(*user)).collect();
     to.user_ids = users.ids.values().map(|id| id.to_string()).collect();
     to
 }
