@@ -61,7 +61,7 @@ impl Store {
     /// [`QueryError::AnswerLimit`] if there are more than `pairs_max`.
     pub async fn identities(&self, project: &str, pairs_max: usize) -> Result<Vec<(u128, u128)>, QueryError> {
         const QUERY: &str = "identities";
-        let question = Question::new(self, QUERY, include_str!("../sql/identities.sql"), self.lookup_limits);
+        let question = Question::new(self, QUERY, after_parted!("identities"), self.lookup_limits);
         // One more than wanted tells "as many" from "more".
         let question = question.with("project", project).with("rows_max", (pairs_max as u64).saturating_add(1));
         let mut pairs = Vec::new();

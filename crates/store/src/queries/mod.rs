@@ -7,6 +7,13 @@
 //! - Persons are counted after merges: `sql/persons.sql` says how a key becomes a person.
 //! - Nothing is spliced into SQL: values travel as `{name:Type}` parameters.
 
+/// The text of a question about persons: `parted.sql`, and the files that go on from it.
+macro_rules! after_parted {
+    ($($file:literal),+) => {
+        concat!(include_str!("../sql/parted.sql"), $(include_str!(concat!("../sql/", $file, ".sql"))),+)
+    };
+}
+
 mod audiences;
 mod contacts;
 mod journey;

@@ -24,7 +24,7 @@ impl Store {
     /// in part, as one that comes a moment later is not seen at all.
     pub(super) async fn merged(&self, project: &str, limits: QueryLimits) -> Result<Merged, QueryError> {
         const QUERY: &str = "links";
-        let question = Question::new(self, QUERY, include_str!("../sql/links.sql"), limits);
+        let question = Question::new(self, QUERY, after_parted!("links"), limits);
         let mut map = PersonMap::default();
         let mut keys = Vec::new();
         for block in question.with("project", project).fetch().await? {

@@ -103,7 +103,7 @@ impl Store {
         limits: QueryLimits,
     ) -> Result<Vec<TrendRow>, QueryError> {
         const QUERY: &str = "trend";
-        const SQL: &str = concat!(include_str!("../sql/persons.sql"), include_str!("../sql/trend.sql"));
+        const SQL: &str = after_parted!("persons", "trend");
         let merged = self.merged(project, limits).await?;
         let question = Question::new(self, QUERY, SQL, limits).with("project", project).within(scope.into());
         let question =
@@ -139,7 +139,7 @@ impl Store {
         limits: QueryLimits,
     ) -> Result<Vec<SessionSummaryRow>, QueryError> {
         const QUERY: &str = "session_summary";
-        const SQL: &str = concat!(include_str!("../sql/persons.sql"), include_str!("../sql/session_summary.sql"));
+        const SQL: &str = after_parted!("persons", "session_summary");
         let merged = self.merged(project, limits).await?;
         let question = Question::new(self, QUERY, SQL, limits).with("project", project).over(range);
         let mut rows = Vec::new();
@@ -186,7 +186,7 @@ impl Store {
         limits: QueryLimits,
     ) -> Result<Vec<TouchpointRow>, QueryError> {
         const QUERY: &str = "touchpoints";
-        const SQL: &str = concat!(include_str!("../sql/persons.sql"), include_str!("../sql/touchpoints.sql"));
+        const SQL: &str = after_parted!("persons", "touchpoints");
         let merged = self.merged(project, limits).await?;
         let question = Question::new(self, QUERY, SQL, limits).with("project", project).within(scope.into());
         let mut rows = Vec::new();

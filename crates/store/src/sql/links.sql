@@ -1,16 +1,7 @@
 -- The identities that two steps do not settle: see persons.sql. Where there are any, the aliases too, since they may go on
 -- where these end. The order makes the solution the same each time.
-WITH
-    parted AS
-    (
-        SELECT key, person, by_alias
-        FROM identities
-        WHERE project = {project:String}
-            AND key IN (SELECT key FROM identities WHERE project = {project:String} AND removed)
-        GROUP BY key, person, by_alias
-        HAVING argMax(removed, version)
-    ),
-    mine AS
+-- It follows parted.sql.
+    , mine AS
     (
         SELECT key, person, by_alias
         FROM identities

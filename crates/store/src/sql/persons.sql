@@ -5,23 +5,11 @@
 -- from them. Aliases join users in one more step, since the worker names each person by one user (`by_alias`). What these
 -- two steps do not settle (rows of before it did so, and what is on its way) is small, is read by `links.sql`, solved by
 -- `domain::identity::PersonMap`, and comes back as `merged_*`.
---
--- `parted`: pairs whose newest row takes them back. They are few, and an IN of few costs less than the newest row of each
--- pair would; it is written here and in the other questions that read identities.
-WITH
-    merged AS
+-- It follows parted.sql.
+    , merged AS
     (
         SELECT pair.1 AS key, pair.2 AS person
         FROM (SELECT arrayJoin(arrayZip({merged_keys:Array(UInt128)}, {merged_persons:Array(UInt128)})) AS pair)
-    ),
-    parted AS
-    (
-        SELECT key, person, by_alias
-        FROM identities
-        WHERE project = {project:String}
-            AND key IN (SELECT key FROM identities WHERE project = {project:String} AND removed)
-        GROUP BY key, person, by_alias
-        HAVING argMax(removed, version)
     ),
     named AS
     (
