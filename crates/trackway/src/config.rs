@@ -8,6 +8,7 @@
 mod check;
 mod describe;
 pub mod settings;
+mod write_key;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -10,10 +10,11 @@ pub(super) fn rules(project: &Project, all: &[Project]) -> ChannelRules {
     // Two projects may share a site; whose visitors move within it, move within both.
     let others = all.iter().filter(|other| other.id != project.id).flat_map(|other| addresses(&other.own_sites));
     let other_sites = others.filter(|site| !own_sites.contains(site)).collect();
+    let condition = |text: &String| ChannelCondition::parse(text).expect("the config was checked");
     let rule = |rule: &crate::config::settings::ChannelRule| ChannelRule {
         channel: rule.channel.clone(),
         any: rule.any,
-        conditions: rule.conditions.iter().filter_map(|text| ChannelCondition::parse(text)).collect(),
+        conditions: rule.conditions.iter().map(condition).collect(),
     };
     ChannelRules {
         preset: ChannelPreset::parse(&project.channels).expect("the config was checked"),
