@@ -1,10 +1,11 @@
 //! What the first stage makes of an event's context, in the row that it writes.
 
+mod made;
+
 use std::sync::Arc;
 
-use trackway_domain::event::{Context, Event, EventKind, KeySource, ReceivedEvent, TimeSource};
-use trackway_domain::id::{EventKey, ProjectId, Visitor};
-use trackway_domain::time::EventTime;
+use made::track;
+use trackway_domain::event::{Context, Event};
 use trackway_enrich::geo::Places;
 use trackway_eventlog::Record;
 use trackway_store::rows::EventRow;
@@ -24,29 +25,9 @@ fn places() -> Option<Arc<Places>> {
 }
 
 fn event(id: &str, context: Context) -> Event {
-    let project = ProjectId::parse("shop").expect("a project id");
-    Event {
-        visitor: Visitor::Device("a".to_owned()),
-        time: EventTime(BASE),
-        time_source: TimeSource::Client,
-        key: EventKey::of_id(&project, id),
-        key_source: KeySource::Id,
-        received: ReceivedEvent {
-            kind: EventKind::Track,
-            name: "e".to_owned(),
-            id: Some(id.to_owned()),
-            visitor: None,
-            user_id: None,
-            other_id: None,
-            client_time_ms: None,
-            sent_at_ms: None,
-            sequence: 0,
-            context,
-            revenue: None,
-            properties: "{}".to_owned(),
-            traits: "{}".to_owned(),
-        },
-    }
+    let mut event = track("a", "e", BASE, id);
+    event.received.context = context;
+    event
 }
 
 /// Rows of one request's events.

@@ -6,14 +6,16 @@
 
 #[expect(dead_code, reason = "no snapshot is harmed here")]
 mod kept;
+mod made;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use made::track;
 use object_store::local::LocalFileSystem;
-use trackway_domain::event::{Context, Event, EventKind, KeySource, OrderKey, ReceivedEvent, TimeSource};
-use trackway_domain::id::{EventKey, ProjectId, Visitor};
+use trackway_domain::event::{Event, KeySource, OrderKey};
+use trackway_domain::id::EventKey;
 use trackway_domain::rules::SessionRules;
 use trackway_domain::session::{self, SessionEvent};
 use trackway_domain::time::EventTime;
@@ -35,29 +37,8 @@ fn golden(topic: &str, partition: u32) -> Restored {
 }
 
 fn event(n: u8, time: i64) -> Event {
-    let shop = ProjectId::parse("shop").expect("a project id");
-    Event {
-        visitor: Visitor::Device((n % 3).to_string()),
-        time: EventTime(BASE + time),
-        time_source: TimeSource::Client,
-        key: EventKey::of_id(&shop, &n.to_string()),
-        key_source: if n.is_multiple_of(3) { KeySource::Content } else { KeySource::Id },
-        received: ReceivedEvent {
-            kind: EventKind::Track,
-            name: "look".to_owned(),
-            id: Some(n.to_string()),
-            visitor: None,
-            user_id: None,
-            other_id: None,
-            client_time_ms: None,
-            sent_at_ms: None,
-            sequence: 0,
-            context: Context::default(),
-            revenue: None,
-            properties: "{}".to_owned(),
-            traits: "{}".to_owned(),
-        },
-    }
+    let key_source = if n.is_multiple_of(3) { KeySource::Content } else { KeySource::Id };
+    Event { key_source, ..track(&(n % 3).to_string(), "look", BASE + time, &n.to_string()) }
 }
 
 /// All 24 events again, and one that is new, at 24 ms.

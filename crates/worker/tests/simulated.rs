@@ -5,20 +5,21 @@
 
 mod common;
 mod kept;
+mod made;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Cluster, PACE};
+use common::{Blocks, Cluster, PACE};
+use made::{shop, track};
 use proptest::prelude::*;
 use trackway_domain::audience::{self, AudienceRule};
-use trackway_domain::event::{Context, Event, EventKind, KeySource, OrderKey, ReceivedEvent, TimeSource};
-use trackway_domain::id::{EventKey, PersonKey, ProjectId, Visitor};
+use trackway_domain::event::{Event, EventKind, KeySource, OrderKey};
+use trackway_domain::id::PersonKey;
 use trackway_domain::identity::{aliases, oracle};
 use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
 use trackway_domain::session::{self, SessionEvent};
-use trackway_domain::time::EventTime;
 use trackway_eventlog::Record;
 use trackway_store::rows::{EventRow, IdentityRow};
 use trackway_wire::log::{self, pb};
@@ -83,10 +84,6 @@ fn name(n: u8) -> String {
     format!("n{n}")
 }
 
-fn shop() -> ProjectId {
-    ProjectId::parse("shop").expect("a project id")
-}
-
 fn session_rules() -> SessionRules {
     SessionRules { gap: Duration::from_millis(3), length_max: Duration::from_millis(9), ..SessionRules::USUAL }
 }
@@ -110,28 +107,17 @@ const REQUEST: log::RequestContext<'_> =
     log::RequestContext { project: "shop", user_agent: "", protocol: "test", ip: "", bot: "" };
 
 fn event(script: &Script) -> Event {
-    Event {
-        visitor: Visitor::Device(name(script.visitor)),
-        time: EventTime(BASE + script.time),
-        time_source: TimeSource::Client,
-        key: EventKey::of_id(&shop(), &script.id.to_string()),
-        key_source: if script.id.is_multiple_of(3) { KeySource::Content } else { KeySource::Id },
-        received: ReceivedEvent {
-            kind: if script.alias.is_some() { EventKind::Alias } else { EventKind::Track },
-            name: if script.buys { "buy" } else { "look" }.to_owned(),
-            id: Some(script.id.to_string()),
-            visitor: None,
-            user_id: script.user.map(name),
-            other_id: script.alias.map(name),
-            client_time_ms: None,
-            sent_at_ms: None,
-            sequence: 0,
-            context: Context::default(),
-            revenue: None,
-            properties: "{}".to_owned(),
-            traits: "{}".to_owned(),
-        },
+    let what = if script.buys { "buy" } else { "look" };
+    let mut event = track(&name(script.visitor), what, BASE + script.time, &script.id.to_string());
+    if script.id.is_multiple_of(3) {
+        event.key_source = KeySource::Content;
     }
+    if script.alias.is_some() {
+        event.received.kind = EventKind::Alias;
+    }
+    event.received.user_id = script.user.map(name);
+    event.received.other_id = script.alias.map(name);
+    event
 }
 
 /// The log of topic `events`, one partition.
@@ -171,7 +157,7 @@ fn events_log(scripts: &[Script]) -> Vec<Record> {
 
 /// Tables and topics, as far as one stage writes them.
 struct World<R> {
-    blocks: BTreeMap<(u64, i64), String>,
+    blocks: Blocks,
     rows: Vec<R>,
     derived: Vec<Derived>,
 }
@@ -190,7 +176,7 @@ fn run<S: Stage>(
 where
     S::Rows: std::fmt::Debug,
 {
-    let mut world = World { blocks: BTreeMap::new(), rows: Vec::new(), derived: Vec::new() };
+    let mut world = World { blocks: Blocks::default(), rows: Vec::new(), derived: Vec::new() };
     let mut kept = kept::Kept::new();
     let mut harms = harms.iter();
     let mut crashes = crashes.clone();
@@ -205,11 +191,7 @@ where
             match effect {
                 Effect::Append(derived) => world.derived.extend(derived),
                 Effect::Block(block) => {
-                    let rows = format!("{:?} {:?} {:?}", block.rows, block.end, block.watermark);
-                    if let Some(before) = world.blocks.get(&block.first) {
-                        assert_eq!(*before, rows, "a replay makes the same block");
-                    } else {
-                        world.blocks.insert(block.first, rows);
+                    if world.blocks.is_new(&block) {
                         world.rows.push(block.rows);
                     }
                 }

@@ -7,11 +7,32 @@ use trackway_eventlog::Record;
 use trackway_wire::log::{self, pb};
 use trackway_worker::clock::PartitionClock;
 use trackway_worker::journeys::{JourneysRows, JourneysStage};
-use trackway_worker::stage::{Core, Derived, Effect, SnapshotPace, Target};
+use trackway_worker::stage::{Block, Core, Derived, Effect, SnapshotPace, Target};
 
 use crate::kept::Kept;
 
 pub const PACE: SnapshotPace = SnapshotPace { time_ms: 15, records: 3 };
+
+/// Blocks that were made, by their names.
+#[derive(Debug, Default, PartialEq)]
+pub struct Blocks(BTreeMap<(u64, i64), String>);
+
+impl Blocks {
+    /// Whether it was not made before; if it was, it must be the same.
+    pub fn is_new<R: std::fmt::Debug>(&mut self, block: &Block<R>) -> bool {
+        let text = format!("{:?} {:?} {:?}", block.rows, block.end, block.watermark);
+        match self.0.get(&block.first) {
+            Some(before) => {
+                assert_eq!(*before, text, "a replay makes the same block");
+                false
+            }
+            None => {
+                self.0.insert(block.first, text);
+                true
+            }
+        }
+    }
+}
 
 /// One partition: its log, and its worker.
 struct Partition {
@@ -20,7 +41,7 @@ struct Partition {
     at: usize,
     applied: usize,
     crashes: BTreeSet<usize>,
-    blocks: BTreeMap<(u64, i64), String>,
+    blocks: Blocks,
     kept: Kept,
     harms: Vec<usize>,
 }
@@ -44,7 +65,7 @@ impl Cluster {
             at: 0,
             applied: 0,
             crashes: crashes.clone(),
-            blocks: BTreeMap::new(),
+            blocks: Blocks::default(),
             kept: Kept::new(),
             harms: harms.to_vec(),
         };
@@ -119,11 +140,7 @@ impl Cluster {
             match effect {
                 Effect::Append(derived) => appended.extend(derived),
                 Effect::Block(block) => {
-                    let text = format!("{:?} {:?} {:?}", block.rows, block.end, block.watermark);
-                    if let Some(before) = partition.blocks.get(&block.first) {
-                        assert_eq!(*before, text, "a replay makes the same block");
-                    } else {
-                        partition.blocks.insert(block.first, text);
+                    if partition.blocks.is_new(&block) {
                         self.rows.push(block.rows);
                     }
                 }
