@@ -57,7 +57,7 @@ fn absurd_journeys() -> Vec<Bytes> {
         merge_into: Bytes::from_static(b"short"),
         ..Default::default()
     };
-    let origin = |offset| Some(pb::Origin { topic: "elsewhere".into(), partition: 99, offset, index: 0 });
+    let origin = |offset| Some(pb::Origin { topic: "elsewhere".into(), partition: 99, offset, index: 0, after: None });
     let entries = |offset, entries| {
         Body::Entries(pb::PersonEntries {
             origin: origin(offset),

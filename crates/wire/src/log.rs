@@ -1,6 +1,7 @@
 //! Records of the event log: one version byte, then a protobuf message of `proto/trackway/log`.
 
 mod encode;
+mod origin;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -8,6 +9,8 @@ use trackway_domain::event::{Campaign, Consent, Context, Event, EventKind, KeySo
 use trackway_domain::id::{EventKey, Visitor};
 use trackway_domain::revenue::Revenue;
 use trackway_domain::time::EventTime;
+
+pub use origin::Arrival;
 
 /// The messages, generated.
 #[expect(missing_docs, clippy::all, reason = "generated; the comments stand in proto/trackway/log")]

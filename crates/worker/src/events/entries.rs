@@ -89,6 +89,7 @@ impl Entries {
                     partition: self.source,
                     offset: range.first,
                     index: 0,
+                    after: None,
                 }),
                 names,
                 projects,
