@@ -18,6 +18,7 @@ use trackway_domain::id::{PersonKey, ProjectId, Visitor};
 use trackway_domain::identity::{Link, stored_under};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::VisitorSessions;
+use trackway_domain::stamp;
 use trackway_domain::time::ReceivedAt;
 use trackway_enrich::geo::Places;
 use trackway_store::rows::{EventRow, IdentityChangeRow, IdentityRow, SessionRow};
@@ -213,7 +214,10 @@ impl Stage for EventsStage {
         let mut fates = [0_u64; 4];
         for (index, event) in (0..).zip(events) {
             let fate = match log::event_from_pb(event, visitor.clone()) {
-                Ok(event) => self.on_event(event, &request, index, clock),
+                Ok(mut event) => {
+                    (event.time, event.time_source) = stamp::believed(event.time, event.time_source, received);
+                    self.on_event(event, &request, index, clock)
+                }
                 Err(_) => Fate::Rejected,
             };
             match fate {
