@@ -2,6 +2,7 @@
 
 mod entries;
 mod identity;
+mod refused;
 mod row;
 mod sessions;
 mod snapshot;
@@ -32,6 +33,7 @@ use crate::touches::Touches;
 use crate::tracked::Tracked;
 use entries::Entries;
 pub(crate) use identity::change_row;
+use refused::Refused;
 use row::Enricher;
 pub(crate) use snapshot::{key, key_bytes};
 
@@ -47,6 +49,8 @@ pub struct EventsStage {
     rows: EventsRows,
     identities: IdentityRows,
     entries: Entries,
+    /// Records for `rejected` since the last flush.
+    rejected: Vec<Derived>,
     enricher: Enricher,
     snapshot: snapshot::Snapshot,
 }
@@ -88,6 +92,7 @@ impl EventsStage {
             rows: EventsRows::default(),
             identities: IdentityRows::default(),
             entries: Entries::new(partition, journeys_partitions),
+            rejected: Vec::new(),
             enricher: Enricher::default(),
             snapshot: snapshot::Snapshot::default(),
         }
@@ -162,8 +167,8 @@ pub(crate) struct Request<'a> {
 /// What a record of `events` says, other than time and rules.
 #[derive(Debug)]
 pub enum EventsBody {
-    /// What a visitor did.
-    Events(pb::VisitorEvents),
+    /// What a visitor did, and the record that says so.
+    Events(pb::VisitorEvents, Bytes),
     /// A visitor is to be a person of its own.
     Unmerge(pb::VisitorUnmerge),
 }
@@ -173,13 +178,13 @@ impl Stage for EventsStage {
     type Rows = EventsRows;
 
     fn decode(value: Bytes) -> Result<Decoded<Self::Body>, DecodeError> {
-        match log::decode::<pb::EventsRecord>(value)?.body {
+        match log::decode::<pb::EventsRecord>(value.clone())?.body {
             Some(pb::events_record::Body::Tick(pb::Tick {})) => Ok(Decoded::Tick),
             Some(pb::events_record::Body::Rules(rules)) => {
                 Ok(Decoded::Rules(trackway_wire::rules::rules_from_pb(&rules)?))
             }
             Some(pb::events_record::Body::Events(events)) if ProjectId::parse(&events.project).is_some() => {
-                Ok(Decoded::Body(EventsBody::Events(events)))
+                Ok(Decoded::Body(EventsBody::Events(events, value)))
             }
             Some(pb::events_record::Body::Unmerge(unmerge)) if ProjectId::parse(&unmerge.project).is_some() => {
                 Ok(Decoded::Body(EventsBody::Unmerge(unmerge)))
@@ -192,8 +197,8 @@ impl Stage for EventsStage {
     }
 
     fn on_body(&mut self, offset: u64, received: ReceivedAt, body: EventsBody, clock: &mut PartitionClock) {
-        let mut body = match body {
-            EventsBody::Events(events) => events,
+        let (mut body, record) = match body {
+            EventsBody::Events(events, record) => (events, record),
             EventsBody::Unmerge(unmerge) => return self.on_unmerge(&unmerge, offset, clock),
         };
         let project = ProjectId::parse(&body.project).expect("checked in `decode`");
@@ -212,13 +217,17 @@ impl Stage for EventsStage {
             log_time: clock.log_time,
         };
         let mut fates = [0_u64; 4];
+        let mut refused = Refused::default();
         for (index, event) in (0..).zip(events) {
             let fate = match log::event_from_pb(event, visitor.clone()) {
                 Ok(mut event) => {
                     (event.time, event.time_source) = stamp::believed(event.time, event.time_source, received);
                     self.on_event(event, &request, index, clock)
                 }
-                Err(_) => Fate::Rejected,
+                Err(error) => {
+                    refused.push(index, error);
+                    Fate::Rejected
+                }
             };
             match fate {
                 Fate::Counted => fates[0] += 1,
@@ -227,6 +236,7 @@ impl Stage for EventsStage {
                 Fate::Rejected | Fate::Retry => fates[3] += 1,
             }
         }
+        self.rejected.extend(refused.keep(&record, (self.partition, offset)));
         for (count, fate) in fates.into_iter().zip([Fate::Counted, Fate::Late, Fate::Duplicate, Fate::Rejected]) {
             if count > 0 {
                 let project = project.as_str().to_owned();
@@ -247,7 +257,9 @@ impl Stage for EventsStage {
     }
 
     fn flush(&mut self, range: FlushRange) -> Vec<Derived> {
-        self.entries.flush(range)
+        let mut derived = self.entries.flush(range);
+        derived.append(&mut self.rejected);
+        derived
     }
 
     fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {
