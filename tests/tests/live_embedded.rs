@@ -66,8 +66,8 @@ async fn sessions(installation: &Installation, project: &str) -> Result<pb::Sess
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_event_is_rejected_with_its_reason_and_the_others_count() -> Result<()> {
-    let installation = live().await?;
-    let good = |n: i64| by_device("d", "visit", now_ms() - n);
+    let (installation, now) = (live().await?, now_ms());
+    let good = |n: i64| by_device("d", "visit", now - n);
     let bad = json!({"type": "track", "anonymousId": "d"});
     let batch = json!({"batch": [good(1), bad, good(2), 7, good(3)]}).to_string();
     let reply = installation.send("bad", "/v1/batch", batch).await?;
