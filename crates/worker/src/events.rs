@@ -129,7 +129,7 @@ impl EventsStage {
         self.hold_visitor(request, received);
         self.identify(&event, user, request);
         if event.received.kind.is_activity() && !is_bot {
-            self.on_activity(&event, &enriched, request, clock);
+            self.on_activity(&event, &enriched, user, request, clock);
             self.entries.event(project, under, request.visitor, &event);
         }
         if event.received.kind == EventKind::Alias {

@@ -8,7 +8,7 @@ use trackway_domain::event::{Consent, Event, EventKind, TimeSource};
 use trackway_domain::feedback;
 use trackway_domain::id::PersonKey;
 use trackway_domain::rules::ProjectRules;
-use trackway_domain::session::Landing;
+use trackway_domain::session::{Facts, Landing, Role};
 use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint;
 use trackway_enrich::geo::{Place, Places};
@@ -17,6 +17,7 @@ use trackway_enrich::query::Tags;
 use trackway_enrich::user_agent::UserAgent;
 use trackway_enrich::{landing, page, screen, user_agent};
 use trackway_store::rows::EventRow;
+use trackway_wire::activity;
 use trackway_wire::properties::property;
 
 use super::Request;
@@ -28,8 +29,10 @@ const REMEMBERED_MAX: usize = 20_000;
 /// What we make of an event.
 pub(super) struct Enriched {
     /// The page or screen, if the event is a view of one.
-    pub page: Option<Arc<str>>,
-    pub landing: Option<Arc<Landing>>,
+    page: Option<Arc<str>>,
+    /// The page's host, if the event is a view of one.
+    host: Option<Arc<str>>,
+    landing: Option<Arc<Landing>>,
     /// Why the sender is taken for a machine, or empty.
     pub bot: String,
     user_agent: Arc<UserAgent>,
@@ -57,21 +60,24 @@ pub(super) struct Enricher {
     /// Where everything is without a database.
     nowhere: Arc<Place>,
     user_agents: HashMap<String, Arc<UserAgent>>,
-    pages: HashSet<Arc<str>>,
+    /// Pages and hosts.
+    texts: HashSet<Arc<str>>,
     landings: HashSet<Arc<Landing>>,
+    facts: HashSet<Arc<Facts>>,
 }
 
 impl Enricher {
     pub fn enrich(&mut self, event: &Event, request: &Request<'_>, rules: &ProjectRules) -> Enriched {
         let context = &event.received.context;
-        let path = page::parse(&context.url).path;
+        let at = page::parse(&context.url);
+        let path = at.path;
         let tags = Tags::from(&context.campaign);
         let landing = landing::landing(&context.url, &context.referrer, tags, &rules.channels);
         let landing = landing.map(|landing| self.landing(landing.into()));
-        let page = match event.received.kind {
-            EventKind::Page => Some(self.page(path)),
-            EventKind::Screen => Some(self.page(&context.page_name)),
-            EventKind::Track | EventKind::Identify | EventKind::Group | EventKind::Alias => None,
+        let (page, host) = match event.received.kind {
+            EventKind::Page => (Some(self.text(path)), Some(self.text(at.host))),
+            EventKind::Screen => (Some(self.text(&context.page_name)), None),
+            EventKind::Track | EventKind::Identify | EventKind::Group | EventKind::Alias => (None, None),
         };
         let agent = if context.user_agent.is_empty() { request.user_agent } else { &context.user_agent };
         let channel = landing.as_ref().map_or("", |landing| landing.channel.as_str());
@@ -92,6 +98,7 @@ impl Enricher {
         };
         Enriched {
             page,
+            host,
             bot: bot.to_owned(),
             user_agent,
             place: self.place(if context.ip.is_empty() { request.ip } else { &context.ip }),
@@ -116,13 +123,46 @@ impl Enricher {
         remembered(&mut self.found_places, ip, find)
     }
 
-    fn page(&mut self, page: &str) -> Arc<str> {
-        if let Some(found) = self.pages.get(page) {
+    /// What a session needs of an event.
+    ///
+    /// - `user`: the user that the event names, if the project's sessions split by it.
+    pub fn facts(
+        &mut self,
+        event: &Event,
+        enriched: &Enriched,
+        request: &Request<'_>,
+        user: Option<PersonKey>,
+    ) -> Arc<Facts> {
+        let received = &event.received;
+        let role = activity::role(request.protocol, received.kind, &received.name, &received.properties);
+        let is_view = role == Role::View;
+        let facts = Facts {
+            role,
+            page: enriched.page.clone().filter(|_| is_view),
+            host: enriched.host.clone().filter(|_| is_view),
+            landing: enriched.landing.clone(),
+            user,
+            revenue: received.revenue.clone(),
+        };
+        if facts.user.is_some() || facts.revenue.is_some() {
+            // Hardly ever the same twice.
+            return Arc::new(facts);
+        }
+        if let Some(found) = self.facts.get(&facts) {
             return found.clone();
         }
-        let page: Arc<str> = page.into();
-        remember(&mut self.pages, page.clone());
-        page
+        let facts = Arc::new(facts);
+        remember(&mut self.facts, facts.clone());
+        facts
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(found) = self.texts.get(text) {
+            return found.clone();
+        }
+        let text: Arc<str> = text.into();
+        remember(&mut self.texts, text.clone());
+        text
     }
 
     fn landing(&mut self, landing: Landing) -> Arc<Landing> {
@@ -197,6 +237,10 @@ pub(super) fn to_row(
         source: landing.source,
         medium: landing.medium,
         campaign: landing.campaign,
+        landing: match &enriched.landing {
+            Some(landing) => landing.kind.as_str(),
+            None => "",
+        },
         term: context.campaign.term,
         content: context.campaign.content,
         touchpoint: enriched.touchpoint,
