@@ -1,12 +1,11 @@
 //! What the first stage tells the second: per flush and partition of `journeys` one record with all its persons.
 
 use hashbrown::HashMap;
-use trackway_domain::event::Event;
-use trackway_domain::id::{PersonKey, ProjectId, Visitor};
+use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::identity::aliases;
-use trackway_wire::log::{self, pb};
+use trackway_wire::log::{self, LoggedEvent, pb};
 
-use super::key_bytes;
+use super::{Sender, key_bytes};
 use crate::stage::{Derived, FlushRange, Target};
 
 /// Entries collected since the last flush.
@@ -33,14 +32,14 @@ impl Entries {
     }
 
     /// A person did something, known by the key that it is kept under.
-    pub fn event(&mut self, project: &ProjectId, person: PersonKey, visitor: &Visitor, event: &Event) {
+    pub fn event(&mut self, project: &ProjectId, person: PersonKey, sender: Sender<'_>, event: &LoggedEvent<'_>) {
         let to = self.of(person);
-        let name = match to.name_numbers.get(&event.received.name) {
+        let name = match to.name_numbers.get(event.name) {
             Some(&number) => number,
             None => {
                 let number = u32::try_from(to.names.len()).expect("fewer names than 2^32 in a flush");
-                to.names.push(event.received.name.clone());
-                to.name_numbers.insert(event.received.name.clone(), number);
+                to.names.push(event.name.to_owned());
+                to.name_numbers.insert(event.name.to_owned(), number);
                 number
             }
         };
@@ -48,13 +47,13 @@ impl Entries {
         entry.names.push(name);
         entry.times_ms.push(event.time.0);
         entry.keys.push(event.key.0);
-        match visitor {
-            Visitor::Device(id) if entry.visitor_id.is_empty() => entry.visitor_id.clone_from(id),
-            Visitor::User(id) if entry.user_id.is_empty() => entry.user_id.clone_from(id),
-            Visitor::Device(_) | Visitor::User(_) => {}
+        match sender {
+            Sender::Device(id) if entry.visitor_id.is_empty() => id.clone_into(&mut entry.visitor_id),
+            Sender::User(id) if entry.user_id.is_empty() => id.clone_into(&mut entry.user_id),
+            Sender::Device(_) | Sender::User(_) => {}
         }
-        if let Some(user) = event.received.user_id.as_ref().filter(|_| entry.user_id.is_empty()) {
-            entry.user_id.clone_from(user);
+        if entry.user_id.is_empty() {
+            event.user_id.clone_into(&mut entry.user_id);
         }
     }
 

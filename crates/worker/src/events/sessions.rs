@@ -1,11 +1,11 @@
 //! Sessions of the visitors at hand: what an event does to them, and the rows that say so.
 
-use trackway_domain::event::Event;
 use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::{Session, SessionEvent, VisitorSessions};
 use trackway_domain::time::ReceivedAt;
 use trackway_store::rows::SessionRow;
+use trackway_wire::log::LoggedEvent;
 
 use super::row::Enriched;
 use super::{EventsStage, Request, VisitorState};
@@ -28,8 +28,8 @@ impl EventsStage {
     /// The visitor was active: the event opens or extends a session. The visitor is held already.
     pub(super) fn on_activity(
         &mut self,
-        event: &Event,
-        enriched: &Enriched,
+        event: &LoggedEvent<'_>,
+        enriched: &Enriched<'_>,
         request: &Request<'_>,
         clock: &PartitionClock,
     ) {
