@@ -2,9 +2,11 @@
 
 mod borrowed;
 mod encode;
+mod entries;
 mod scan;
 
 pub use borrowed::{EventsRecord, LoggedEvent, VisitorEvents, read_events};
+pub use entries::{Entry, encode_entries};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
