@@ -47,6 +47,8 @@ pub struct EventRow<T = String> {
     pub medium: T,
     /// `utm_campaign`
     pub campaign: T,
+    /// How it is known where the visitor came from: `campaign`, `website`, `known`; empty: the event does not tell.
+    pub landing: &'static str,
     /// `utm_term`
     pub term: T,
     /// `utm_content`
@@ -134,9 +136,11 @@ pub struct SessionRow {
     pub project: Arc<str>,
     /// Key of the visitor.
     pub visitor: u128,
+    /// Key of the first event.
+    pub session_key: u64,
     /// Time of the first event, ms.
     pub start_ms: i64,
-    /// Time of the last event, ms.
+    /// Time of the last event, or of what prolonged the session after it, ms.
     pub end_ms: i64,
     /// Number of events.
     pub events: u32,
@@ -146,14 +150,26 @@ pub struct SessionRow {
     pub entry_page: String,
     /// Path of the last page.
     pub exit_page: String,
-    /// Channel of the first event.
+    /// Host of the first page.
+    pub entry_host: String,
+    /// Host of the last page.
+    pub exit_host: String,
+    /// Channel of the first event that tells where the visitor came from.
     pub channel: String,
-    /// Source of the first event.
+    /// Its source.
     pub source: String,
-    /// Medium of the first event.
+    /// Its medium.
     pub medium: String,
-    /// Campaign of the first event.
+    /// Its campaign.
     pub campaign: String,
+    /// Milliseconds of engagement that trackers measured.
+    pub engaged_ms: u64,
+    /// Whether the visitor turned round at the door.
+    pub is_bounce: bool,
+    /// What was earned, in millionths of `currency`; `None`: nothing was.
+    pub revenue_micros: Option<i64>,
+    /// Currency of the first event that earned, or empty.
+    pub currency: String,
     /// 1 or -1.
     pub sign: i8,
 }

@@ -142,7 +142,7 @@ impl EventsStage {
             self.hold_visitor(request, received);
             self.identify(event, user, request);
             if kind.is_activity() && !is_bot {
-                self.on_activity(event, &enriched, request, clock);
+                self.on_activity(event, kind, &enriched, user, request, clock);
                 self.entries.event(project, under, request.sender, event);
             }
             if kind == EventKind::Alias {

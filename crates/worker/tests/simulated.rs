@@ -455,7 +455,7 @@ proptest! {
             let events: Vec<_> = counted.iter().filter(|script| script.visitor == visitor && !script.bot && script.alias.is_none()).map(|script| {
                 let event = event(script);
                 let order = OrderKey { time: event.time, sequence: 0, key: event.key };
-                SessionEvent { order, page: None, landing: None }
+                SessionEvent::at(order)
             }).collect();
             let key = PersonKey::of_device(&shop(), &name(visitor)).0;
             let cut = session::oracle::sessions(&events, &session_rules());

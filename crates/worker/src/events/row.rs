@@ -8,8 +8,9 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use trackway_domain::event::{Consent, EventKind, TimeSource};
 use trackway_domain::feedback::{self, Feedback};
 use trackway_domain::id::PersonKey;
+use trackway_domain::revenue::Revenue;
 use trackway_domain::rules::ProjectRules;
-use trackway_domain::session::Landing;
+use trackway_domain::session::{Facts, Landing, LandingKind, Role};
 use trackway_domain::time::ReceivedAt;
 use trackway_domain::touchpoint::{self, TouchpointRule};
 use trackway_enrich::geo::{Place, Places};
@@ -20,6 +21,7 @@ use trackway_enrich::query::Tags;
 use trackway_enrich::screen;
 use trackway_enrich::user_agent::{self, UserAgent};
 use trackway_store::rows::EventRow;
+use trackway_wire::activity;
 use trackway_wire::log::LoggedEvent;
 use trackway_wire::properties::property;
 
@@ -32,8 +34,10 @@ const REMEMBERED_MAX: usize = 20_000;
 /// What we make of an event.
 pub(super) struct Enriched<'a> {
     /// The page or screen, if the event is a view of one.
-    pub page: Option<Arc<str>>,
-    pub landing: Option<Arc<Landing>>,
+    page: Option<Arc<str>>,
+    /// The page's host, if the event is a view of one.
+    host: Option<Arc<str>>,
+    landing: Option<Arc<Landing>>,
     /// Why the sender is taken for a machine, or empty.
     pub bot: &'a str,
     at: Page<'a>,
@@ -68,8 +72,10 @@ pub(super) struct Enricher {
     /// Where everything is without a database.
     nowhere: Arc<Place>,
     user_agents: HashMap<String, Arc<UserAgent>>,
-    pages: HashSet<Arc<str>>,
+    /// Pages and hosts.
+    texts: HashSet<Arc<str>>,
     landings: HashTable<Arc<Landing>>,
+    facts: HashSet<Arc<Facts>>,
     hasher: DefaultHashBuilder,
 }
 
@@ -89,10 +95,10 @@ impl Enricher {
         };
         let landing = landing::arrival(event.url, &at, event.referrer, tags, &rules.channels);
         let landing = landing.map(|arrival| self.landing(arrival));
-        let page = match kind {
-            EventKind::Page => Some(self.page(at.path)),
-            EventKind::Screen => Some(self.page(event.page_name)),
-            EventKind::Track | EventKind::Identify | EventKind::Group | EventKind::Alias => None,
+        let (page, host) = match kind {
+            EventKind::Page => (Some(self.text(at.path)), Some(self.text(at.host))),
+            EventKind::Screen => (Some(self.text(event.page_name)), None),
+            EventKind::Track | EventKind::Identify | EventKind::Group | EventKind::Alias => (None, None),
         };
         let agent = if event.user_agent.is_empty() { request.user_agent } else { event.user_agent };
         let (mut touchpoint, mut feedback) = (None, None);
@@ -110,7 +116,18 @@ impl Enricher {
             (bot, _) => bot,
         };
         let place = self.place(address(event, request));
-        Enriched { page, landing, bot, at, language: language(event.locale), user_agent, place, touchpoint, feedback }
+        Enriched {
+            page,
+            host,
+            landing,
+            bot,
+            at,
+            language: language(event.locale),
+            user_agent,
+            place,
+            touchpoint,
+            feedback,
+        }
     }
 
     fn user_agent(&mut self, agent: &str) -> Arc<UserAgent> {
@@ -125,21 +142,57 @@ impl Enricher {
         remembered(&mut self.found_places, ip, find)
     }
 
-    fn page(&mut self, page: &str) -> Arc<str> {
-        if let Some(found) = self.pages.get(page) {
+    /// What a session needs of an event.
+    ///
+    /// - `user`: the user that the event names, if the project's sessions split by it.
+    pub fn facts(
+        &mut self,
+        event: &LoggedEvent<'_>,
+        kind: EventKind,
+        enriched: &Enriched<'_>,
+        request: &Request<'_>,
+        user: Option<PersonKey>,
+    ) -> Arc<Facts> {
+        let role = activity::role(request.protocol, kind, event.name, event.properties);
+        let is_view = role == Role::View;
+        let facts = Facts {
+            role,
+            page: enriched.page.clone().filter(|_| is_view),
+            host: enriched.host.clone().filter(|_| is_view),
+            landing: enriched.landing.clone(),
+            user,
+            revenue: event.revenue_micros.map(|micros| Revenue { micros, currency: event.currency.to_owned() }),
+        };
+        if facts.user.is_some() || facts.revenue.is_some() {
+            // Hardly ever the same twice.
+            return Arc::new(facts);
+        }
+        if let Some(found) = self.facts.get(&facts) {
             return found.clone();
         }
-        if self.pages.len() >= REMEMBERED_MAX {
-            self.pages.clear();
+        if self.facts.len() >= REMEMBERED_MAX {
+            self.facts.clear();
         }
-        let page: Arc<str> = page.into();
-        self.pages.insert(page.clone());
-        page
+        let facts = Arc::new(facts);
+        self.facts.insert(facts.clone());
+        facts
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(found) = self.texts.get(text) {
+            return found.clone();
+        }
+        if self.texts.len() >= REMEMBERED_MAX {
+            self.texts.clear();
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(text.clone());
+        text
     }
 
     fn landing(&mut self, arrival: Arrival<'_>) -> Arc<Landing> {
-        let hash = |parts: [&str; 4]| self.hasher.hash_one(parts);
-        let parts = [arrival.channel, &arrival.source, &arrival.medium, &arrival.campaign];
+        let hash = |parts: ([&str; 4], LandingKind)| self.hasher.hash_one(parts);
+        let parts = ([arrival.channel, &arrival.source, &arrival.medium, &arrival.campaign], arrival.kind);
         let hashed = hash(parts);
         if let Some(found) = self.landings.find(hashed, |landing| parts_of(landing) == parts) {
             return found.clone();
@@ -153,8 +206,8 @@ impl Enricher {
     }
 }
 
-fn parts_of(landing: &Landing) -> [&str; 4] {
-    [&landing.channel, &landing.source, &landing.medium, &landing.campaign]
+fn parts_of(landing: &Landing) -> ([&str; 4], LandingKind) {
+    ([&landing.channel, &landing.source, &landing.medium, &landing.campaign], landing.kind)
 }
 
 /// What is known of `text`, worked out where it is met for the first time.
@@ -214,6 +267,7 @@ pub(super) fn to_row<'a>(
         title: event.title,
         referrer: event.referrer,
         channel: of_landing(|landing| &landing.channel),
+        landing: landing.map_or("", |landing| landing.kind.as_str()),
         source: of_landing(|landing| &landing.source),
         medium: of_landing(|landing| &landing.medium),
         campaign: of_landing(|landing| &landing.campaign),
