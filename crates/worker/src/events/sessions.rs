@@ -1,12 +1,13 @@
 //! Sessions of the visitors at hand: what an event does to them, and the rows that say so.
 
-use trackway_domain::event::Event;
+use trackway_domain::event::EventKind;
 use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::{Session, SessionEvent, VisitorSessions};
 use trackway_domain::time::ReceivedAt;
 use trackway_store::rows::SessionRow;
 use trackway_wire::activity;
+use trackway_wire::log::LoggedEvent;
 
 use super::row::Enriched;
 use super::{EventsStage, Request, VisitorState};
@@ -31,16 +32,16 @@ impl EventsStage {
     /// - `user`: the user that the event names.
     pub(super) fn on_activity(
         &mut self,
-        event: &Event,
-        enriched: &Enriched,
+        event: &LoggedEvent<'_>,
+        kind: EventKind,
+        enriched: &Enriched<'_>,
         user: Option<PersonKey>,
         request: &Request<'_>,
         clock: &PartitionClock,
     ) {
         let rules = &clock.rules.project(request.project).session;
-        let facts = self.enricher.facts(event, enriched, request, user.filter(|_| rules.split_user));
-        let received = &event.received;
-        let engaged_ms = activity::engaged_ms(request.protocol, &received.name, &received.properties);
+        let facts = self.enricher.facts(event, kind, enriched, request, user.filter(|_| rules.split_user));
+        let engaged_ms = activity::engaged_ms(request.protocol, event.name, event.properties);
         let event = SessionEvent { order: event.order(), engaged_ms, facts };
         let visitor = self.visitors.get_mut(&request.visitor_key).expect("the visitor is held");
         visitor.sessions.on_event(&event, rules, clock.log_time);
