@@ -1,7 +1,5 @@
 //! The synthetic stream as rows of table `events`, all 47 columns filled as the worker fills them.
 
-use std::sync::Arc;
-
 use trackway_domain::event::EventKind;
 use trackway_store::rows::EventRow;
 
@@ -10,11 +8,10 @@ use crate::{NAMES, realistic, shop};
 /// Rows of the events `range` of a stream of `n`.
 #[must_use]
 pub fn event_rows(range: std::ops::Range<u64>, n: u64) -> Vec<EventRow> {
-    let project: Arc<str> = shop().as_str().into();
-    range.map(|i| event_row(i, n, &project)).collect()
+    range.map(|i| event_row(i, n)).collect()
 }
 
-fn event_row(i: u64, n: u64, project: &Arc<str>) -> EventRow {
+fn event_row(i: u64, n: u64) -> EventRow {
     let event = realistic(i, n);
     let visitor = event.visitor.key(&shop()).0;
     let (name, context) = (event.received.name, event.received.context);
@@ -23,7 +20,7 @@ fn event_row(i: u64, n: u64, project: &Arc<str>) -> EventRow {
     let is_landing = context.referrer.contains("google");
     let landing = |text: &str| if is_landing { text.to_owned() } else { String::new() };
     EventRow {
-        project: project.clone(),
+        project: shop().as_str().to_owned(),
         person: visitor,
         visitor,
         visitor_id: event.visitor.id().to_owned(),

@@ -142,6 +142,7 @@ fn state(visitors: u64) -> pb::EventsSnapshot {
                 keys: (0..events as u64).map(|e| mix(keys - e)).collect(),
                 pages: (0..events as u64).map(|e| if e % 3 == 0 { 1 + ((n + e) % 1_000) as u32 } else { 0 }).collect(),
                 landings: (0..events).map(|e| u32::from(e == 0)).collect(),
+                facts: Vec::new(),
             }],
             touched_minute: NOW / 60_000 - (n % 20) as i64,
             ..Default::default()
@@ -154,6 +155,7 @@ fn state(visitors: u64) -> pb::EventsSnapshot {
         source: "google".into(),
         medium: "organic".into(),
         campaign: String::new(),
+        kind: 0,
     };
     pb::EventsSnapshot {
         clock: Some(pb::PartitionClock {

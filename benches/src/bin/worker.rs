@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use trackway_benches::{measure, realistic, report, shop, synthetic, user_agent};
@@ -13,7 +14,7 @@ use trackway_domain::dedup::KnownEvents;
 use trackway_domain::event::{KeySource, OrderKey};
 use trackway_domain::id::EventKey;
 use trackway_domain::rules::{PartitionRules, SessionRules};
-use trackway_domain::session::{SessionEvent, VisitorSessions};
+use trackway_domain::session::{Facts, SessionEvent, VisitorSessions};
 use trackway_domain::time::{EventTime, ReceivedAt};
 use trackway_eventlog::Record;
 use trackway_wire::log::{self, pb};
@@ -53,7 +54,7 @@ fn main() {
         let mut visitors: HashMap<u64, VisitorSessions> = HashMap::new();
         let mut known = KnownEvents::default();
         let mut dirty = Vec::new();
-        let rules = SessionRules::USUAL;
+        let (rules, facts) = (SessionRules::USUAL, Arc::<Facts>::default());
         for i in 0..n {
             let (visitor, time) = synthetic(i, n);
             let now = ReceivedAt(1_700_000_000_000 + (i * 86_400_000 / n) as i64);
@@ -61,11 +62,8 @@ fn main() {
                 continue;
             }
             let order = OrderKey { time: EventTime(time), sequence: 0, key: EventKey(i) };
-            visitors.entry(visitor).or_default().on_event(
-                SessionEvent { order, page: None, landing: None },
-                &rules,
-                now,
-            );
+            let event = SessionEvent { order, engaged_ms: 0, facts: facts.clone() };
+            visitors.entry(visitor).or_default().on_event(&event, &rules, now);
             dirty.push(visitor);
             if dirty.len() >= 50_000 || i + 1 == n {
                 dirty.sort_unstable();

@@ -14,9 +14,14 @@ impl ProjectId {
     /// The id, if `text` is one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
-        fits.then(|| Self(text.into()))
+        Self::is_one(text).then(|| Self(text.into()))
+    }
+
+    /// Whether `text` is one.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
     }
 
     /// As text.

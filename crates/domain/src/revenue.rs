@@ -1,7 +1,7 @@
 //! What an event earned.
 
 /// An amount of money, exact to a millionth of its unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Revenue {
     /// Millionths of the currency's unit; negative for a refund.
     pub micros: i64,

@@ -8,6 +8,7 @@ use crate::channel::ChannelRules;
 use crate::feedback::{self, FeedbackRule};
 use crate::id::ProjectId;
 use crate::limits::SESSION_EVENTS_MAX;
+use crate::session::zone::Zone;
 use crate::touchpoint::TouchpointRule;
 
 /// Rules of one project.
@@ -24,7 +25,7 @@ pub struct ProjectRules {
 }
 
 /// How a visitor's events are cut into sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRules {
     /// Inactivity that ends a session: an event exactly `gap` after the last still belongs to it. 1 s to 24 h.
     pub gap: Duration,
@@ -32,12 +33,34 @@ pub struct SessionRules {
     pub length_max: Duration,
     /// Number of events that ends a session.
     pub events_max: usize,
+    /// The zone whose midnight ends a session. `None`: midnight ends none.
+    pub midnight: Option<Zone>,
+    /// Whether another campaign begins a session. Coming directly, or from the same campaign again, never does.
+    pub split_campaign: bool,
+    /// Whether coming from another website (no search engine, no social network) begins a session.
+    pub split_referral: bool,
+    /// Whether an event of another user begins a session. An event that names no user belongs to whoever was there.
+    pub split_user: bool,
+    /// Whether what trackers report by themselves (heartbeats, that a page was left) prolongs a session.
+    pub passive_extends: bool,
+    /// Length and engagement below which a session of one event is a bounce. 0: no session is one.
+    pub bounce_below: Duration,
 }
 
 impl SessionRules {
     /// What the field takes for granted: 30 min of inactivity, at most a day.
-    pub const USUAL: Self =
-        Self { gap: Duration::from_mins(30), length_max: Duration::from_hours(24), events_max: SESSION_EVENTS_MAX };
+    pub const USUAL: Self = Self {
+        gap: Duration::from_mins(30),
+        length_max: Duration::from_hours(24),
+        events_max: SESSION_EVENTS_MAX,
+        midnight: None,
+        split_campaign: false,
+        split_referral: false,
+        split_user: false,
+        passive_extends: true,
+        // As GA4: ten seconds make a session engaged.
+        bounce_below: Duration::from_secs(10),
+    };
 }
 
 impl ProjectRules {

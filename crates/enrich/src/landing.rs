@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use trackway_domain::channel::ChannelRules;
-use trackway_domain::session::Landing;
+use trackway_domain::session::{Landing, LandingKind};
 
 use crate::channel::{self, Visit, lower};
 use crate::page::{self, Page};
@@ -22,6 +22,8 @@ pub struct Arrival<'a> {
     pub medium: Cow<'a, str>,
     /// Campaign's name, or empty.
     pub campaign: Cow<'a, str>,
+    /// How that is known.
+    pub kind: LandingKind,
 }
 
 impl From<Arrival<'_>> for Landing {
@@ -31,6 +33,7 @@ impl From<Arrival<'_>> for Landing {
             source: arrival.source.into_owned(),
             medium: arrival.medium.into_owned(),
             campaign: arrival.campaign.into_owned(),
+            kind: arrival.kind,
         }
     }
 }
@@ -63,6 +66,11 @@ pub fn arrival<'a>(
     }
     let site = if foreign { sites::of_host(from.host, from.path) } else { None };
     let click = clicks.source();
+    let kind = match (tags.is_empty(), click) {
+        (false, _) | (true, Some((_, true))) => LandingKind::Campaign,
+        _ if foreign && site.is_none() => LandingKind::Website,
+        _ => LandingKind::Known,
+    };
     let (source, medium): (Cow<'a, str>, Cow<'a, str>) = match (tags.source.is_empty(), tags.medium.is_empty(), click) {
         // A paid click says what the campaign's maker left out.
         (_, true, Some((source, true))) => (either(&tags.source, source), Cow::Borrowed("cpc")),
@@ -92,7 +100,7 @@ pub fn arrival<'a>(
         None if said => channel::preset(&visit, rules.preset),
         None => return None,
     };
-    Some(Arrival { channel, source: visit.source, medium: visit.medium, campaign: visit.campaign })
+    Some(Arrival { channel, source: visit.source, medium: visit.medium, campaign: visit.campaign, kind })
 }
 
 /// The medium of a visit that only has a referrer.

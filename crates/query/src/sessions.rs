@@ -26,6 +26,8 @@ pub(crate) async fn answer(
         seconds_median: row.median_seconds,
         seconds_p95: row.p95_seconds,
         seconds_max: row.max_seconds,
+        sessions_bounced: row.bounces,
+        engaged_seconds_mean: row.mean_engaged_seconds,
     });
     Ok(pb::SessionSummaryResponse { rows: rows.collect(), freshness: Some(freshness), cost: Some(cost(&store, begin)) })
 }

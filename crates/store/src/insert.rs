@@ -9,13 +9,16 @@
 //! - Not here: retries. The worker knows what can wait and what cannot.
 
 mod columns;
+mod encoded;
+
+pub use encoded::{EncodedRows, EventColumns};
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use clickhouse::error::Error;
 
 use crate::Store;
-use crate::native::{Values, encode};
 use crate::server_error::{Failure, failure};
 
 /// A row type of [`crate::rows`], with its table. Sealed: columns and migrations belong together.
@@ -105,13 +108,21 @@ impl Store {
     /// [`InsertError`]. The block may be in the table in part or in whole; if the error is retryable, send the same rows
     /// with the same token.
     pub async fn insert<R: Row>(&self, rows: &[R], token: &str) -> Result<(), InsertError> {
+        self.insert_encoded(&EncodedRows::of(rows), token).await
+    }
+
+    /// [`Self::insert`] of rows that are encoded already.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn insert_encoded(&self, rows: &EncodedRows, token: &str) -> Result<(), InsertError> {
         if rows.is_empty() {
             return Ok(());
         }
-        let table = R::TABLE;
+        let table = rows.table();
         #[expect(clippy::disallowed_methods, reason = "an edge: measures how long the server took")]
         let begin = Instant::now();
-        let sent = self.send_block(table, encode(R::columns(), rows), token).await;
+        let sent = self.send_block(table, rows.bytes.clone(), token).await;
         metrics::histogram!("store_insert_seconds", "table" => table).record(begin.elapsed());
         match sent {
             Ok(()) => {
@@ -126,7 +137,7 @@ impl Store {
         }
     }
 
-    async fn send_block(&self, table: &'static str, block: Vec<u8>, token: &str) -> Result<(), Error> {
+    async fn send_block(&self, table: &'static str, block: Bytes, token: &str) -> Result<(), Error> {
         let mut insert = self
             .client
             .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
@@ -140,7 +151,7 @@ impl Store {
             .with_setting("input_format_skip_unknown_fields", "0")
             .with_setting("max_partitions_per_insert_block", PARTITIONS_PER_BLOCK_MAX)
             .with_timeouts(Some(self.insert_time_max), Some(self.insert_time_max));
-        insert.send(block.into()).await?;
+        insert.send(block).await?;
         insert.end().await
     }
 

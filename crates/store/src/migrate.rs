@@ -25,13 +25,14 @@ macro_rules! migration {
 }
 
 /// In order. A file that was released never changes again: a new one changes what it made.
-const MIGRATIONS: [Migration; 9] = [
+const MIGRATIONS: [Migration; 10] = [
     migration!(1, "0001_events"),
     migration!(2, "0002_sessions"),
     migration!(3, "0003_identities"),
     migration!(4, "0004_audiences"),
     migration!(5, "0005_progress"),
     migration!(6, "0006_bots_and_revenue"),
+    migration!(7, "0007_sessions"),
     migration!(8, "0008_identity_changes"),
     migration!(9, "0009_enrichment"),
     migration!(11, "0011_feedback"),

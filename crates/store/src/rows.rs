@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 /// One event that counts. Table `events`, ORDER BY (project, person, time, sequence, event_key).
+///
+/// `T` is its texts' type: the worker's rows borrow them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct EventRow {
+pub struct EventRow<T = String> {
     /// Tenant.
-    pub project: Arc<str>,
+    pub project: T,
     /// Key that the event is stored under; `identities` says whose person that is today.
     pub person: u128,
     /// Key of the visitor (sessions go by it).
     pub visitor: u128,
     /// The visitor's id as the tracker sent it.
-    pub visitor_id: String,
+    pub visitor_id: T,
     /// The user's id that this event named, or empty.
-    pub user_id: String,
+    pub user_id: T,
     /// Event time, ms.
     pub time_ms: i64,
     /// Tracker's order at equal times.
@@ -22,55 +24,57 @@ pub struct EventRow {
     /// Key of the event id.
     pub event_key: u64,
     /// The event id as the tracker sent it, or empty.
-    pub event_id: String,
+    pub event_id: T,
     /// `track`, `page`, `screen`, `identify`, `group`, `alias`.
     pub kind: &'static str,
     /// Name.
-    pub event: String,
+    pub event: T,
     /// Full address of the page.
-    pub url: String,
+    pub url: T,
     /// Host of the page.
-    pub host: String,
+    pub host: T,
     /// Path of the page.
-    pub path: String,
+    pub path: T,
     /// Title of the page.
-    pub title: String,
+    pub title: T,
     /// Full address of the page before.
-    pub referrer: String,
+    pub referrer: T,
     /// Channel (GA4's default grouping), or empty where the event is no landing.
-    pub channel: String,
+    pub channel: T,
     /// Source of the landing.
-    pub source: String,
+    pub source: T,
     /// Medium of the landing.
-    pub medium: String,
+    pub medium: T,
     /// `utm_campaign`
-    pub campaign: String,
+    pub campaign: T,
+    /// How it is known where the visitor came from: `campaign`, `website`, `known`; empty: the event does not tell.
+    pub landing: &'static str,
     /// `utm_term`
-    pub term: String,
+    pub term: T,
     /// `utm_content`
-    pub content: String,
+    pub content: T,
     /// Name of the touchpoint, or empty.
-    pub touchpoint: String,
+    pub touchpoint: T,
     /// Stage of the touchpoint, or empty.
-    pub stage: String,
+    pub stage: T,
     /// Browser family.
-    pub browser: String,
+    pub browser: T,
     /// First number of the browser's version.
-    pub browser_version: String,
+    pub browser_version: T,
     /// Operating system family.
-    pub os: String,
+    pub os: T,
     /// First two parts of the operating system's version.
-    pub os_version: String,
+    pub os_version: T,
     /// `desktop`, `mobile`, `tablet`, `bot`, … or empty.
-    pub device: String,
+    pub device: T,
     /// Maker of the device.
-    pub device_brand: String,
+    pub device_brand: T,
     /// Model of the device.
-    pub device_model: String,
+    pub device_model: T,
     /// Language of the client, as the tracker sent it.
-    pub locale: String,
+    pub locale: T,
     /// The locale's language, for example `de`.
-    pub language: String,
+    pub language: T,
     /// Screen width, CSS pixels.
     pub screen_width: u32,
     /// Screen height, CSS pixels.
@@ -78,37 +82,37 @@ pub struct EventRow {
     /// `small`, `medium`, `large`, `wide` or empty.
     pub screen_class: &'static str,
     /// Tracker.
-    pub library: String,
+    pub library: T,
     /// Tracker's version.
-    pub library_version: String,
+    pub library_version: T,
     /// Protocol that was understood.
-    pub protocol: String,
+    pub protocol: T,
     /// JSON object.
-    pub properties: String,
+    pub properties: T,
     /// JSON object.
-    pub traits: String,
+    pub traits: T,
     /// Why the sender is taken for a machine, or empty.
-    pub bot: String,
+    pub bot: T,
     /// What it earned, in millionths of the currency's unit.
     pub revenue_micros: Option<i64>,
     /// Currency of the revenue, or empty.
-    pub currency: String,
+    pub currency: T,
     /// Kind of feedback it is (`nps`, `csat`, `text`), or empty.
     pub feedback: &'static str,
     /// Score of the feedback, in millionths.
     pub score_micros: Option<i64>,
     /// Words of the feedback, or empty.
-    pub comment: String,
+    pub comment: T,
     /// Address of the client as far as it is kept, or empty.
-    pub ip: String,
+    pub ip: T,
     /// Country of the address, two letters.
-    pub country: String,
+    pub country: T,
     /// Region of the address.
-    pub region: String,
+    pub region: T,
     /// City of the address.
-    pub city: String,
+    pub city: T,
     /// The tracker's own session, or empty.
-    pub tracker_session: String,
+    pub tracker_session: T,
     /// `granted`, `denied`, or empty: the tracker says nothing of it.
     pub consent: &'static str,
     /// When we received it, ms.
@@ -132,9 +136,11 @@ pub struct SessionRow {
     pub project: Arc<str>,
     /// Key of the visitor.
     pub visitor: u128,
+    /// Key of the first event.
+    pub session_key: u64,
     /// Time of the first event, ms.
     pub start_ms: i64,
-    /// Time of the last event, ms.
+    /// Time of the last event, or of what prolonged the session after it, ms.
     pub end_ms: i64,
     /// Number of events.
     pub events: u32,
@@ -144,14 +150,26 @@ pub struct SessionRow {
     pub entry_page: String,
     /// Path of the last page.
     pub exit_page: String,
-    /// Channel of the first event.
+    /// Host of the first page.
+    pub entry_host: String,
+    /// Host of the last page.
+    pub exit_host: String,
+    /// Channel of the first event that tells where the visitor came from.
     pub channel: String,
-    /// Source of the first event.
+    /// Its source.
     pub source: String,
-    /// Medium of the first event.
+    /// Its medium.
     pub medium: String,
-    /// Campaign of the first event.
+    /// Its campaign.
     pub campaign: String,
+    /// Milliseconds of engagement that trackers measured.
+    pub engaged_ms: u64,
+    /// Whether the visitor turned round at the door.
+    pub is_bounce: bool,
+    /// What was earned, in millionths of `currency`; `None`: nothing was.
+    pub revenue_micros: Option<i64>,
+    /// Currency of the first event that earned, or empty.
+    pub currency: String,
     /// 1 or -1.
     pub sign: i8,
 }

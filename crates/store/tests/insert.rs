@@ -51,6 +51,7 @@ fn full_event(n: u64) -> EventRow {
         source: odd(11),
         medium: odd(12),
         campaign: odd(13),
+        landing: "website",
         term: odd(14),
         content: odd(15),
         touchpoint: odd(16),
@@ -239,30 +240,41 @@ async fn every_column_of_the_other_tables_reads_back_equal() {
     let session = SessionRow {
         project: project(),
         visitor: 3,
+        session_key: u64::MAX,
         start_ms: BEGIN_MS,
         end_ms: BEGIN_MS + 5,
         events: u32::MAX,
         page_views: 2,
         entry_page: ODD[2].to_owned(),
         exit_page: ODD[3].to_owned(),
+        entry_host: "a.example".to_owned(),
+        exit_host: "b.example".to_owned(),
         channel: "Direct".to_owned(),
         source: "s".to_owned(),
         medium: "m".to_owned(),
         campaign: ODD[5].to_owned(),
+        engaged_ms: u64::MAX,
+        is_bounce: true,
+        revenue_micros: Some(-1_500_000),
+        currency: "EUR".to_owned(),
         sign: -1,
     };
     store.insert(&[session], "t").await.unwrap();
     let got = printed(
         &harness,
-        "SELECT toString(tuple(project, visitor, toUnixTimestamp64Milli(start), toUnixTimestamp64Milli(end), events, page_views,
-            entry_page, exit_page, channel, source, medium, campaign, sign)) FROM sessions",
+        "SELECT toString(tuple(project, visitor, session_key, toUnixTimestamp64Milli(start), toUnixTimestamp64Milli(end), events, page_views,
+            entry_page, exit_page, entry_host, exit_host, channel, source, medium, campaign, engaged_ms, is_bounce, revenue, currency,
+            sign)) FROM sessions",
     )
     .await;
     let (entry, exit, campaign) = (quoted(ODD[2]), quoted(ODD[3]), quoted(ODD[5]));
     let end = BEGIN_MS + 5;
     assert_eq!(
         got,
-        [format!("('shop',3,{BEGIN_MS},{end},4294967295,2,{entry},{exit},'Direct','s','m',{campaign},-1)")]
+        [format!(
+            "('shop',3,18446744073709551615,{BEGIN_MS},{end},4294967295,2,{entry},{exit},'a.example','b.example','Direct','s','m',\
+             {campaign},18446744073709551615,true,-1.5,'EUR',-1)"
+        )]
     );
 
     let identity = IdentityRow {

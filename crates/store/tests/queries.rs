@@ -179,9 +179,26 @@ fn session(visitor: u128, start_ms: i64, seconds: i64, events: u32, channel: &st
         entry_page: "/".to_owned(),
         exit_page: format!("/{events}"),
         channel: channel.to_owned(),
+        engaged_ms: u64::from(events * events) * 500,
+        is_bounce: events == 1,
         sign,
         ..SessionRow::default()
     }
+}
+
+#[tokio::test]
+async fn sessions_of_one_visitor_that_begin_and_end_together_all_count() {
+    let harness = Harness::start().await;
+    let alike = |session_key, sign| SessionRow { session_key, ..session(1, T, 0, 1, "Direct", sign) };
+    harness.store.insert(&[alike(7, 1), alike(8, 1)], "1").await.unwrap();
+    harness.store.insert(&[alike(9, 1)], "2").await.unwrap();
+    harness.store.insert(&[alike(8, -1)], "3").await.unwrap();
+    for _ in 0..2 {
+        let summary = harness.store.session_summary("shop", ALL, false, LIMITS).await.unwrap();
+        assert_eq!((summary[0].sessions, summary[0].events, summary[0].bounces), (2, 2, 2));
+        harness.client.query("OPTIMIZE TABLE sessions FINAL").execute().await.unwrap();
+    }
+    harness.engine.stop().await;
 }
 
 #[tokio::test]
@@ -223,6 +240,8 @@ async fn sessions_that_were_taken_back_do_not_count_merged_or_not() {
         median_seconds: 30.0,
         p95_seconds: 39.0,
         max_seconds: 40.0,
+        bounces: 0,
+        mean_engaged_seconds: 3.25,
     };
     let email = SessionSummaryRow {
         channel: "Email".to_owned(),
@@ -235,6 +254,8 @@ async fn sessions_that_were_taken_back_do_not_count_merged_or_not() {
         median_seconds: 1803.5,
         p95_seconds: 0.95 * 3607.0,
         max_seconds: 3607.0,
+        bounces: 1,
+        mean_engaged_seconds: 4.25,
     };
     for _ in 0..2 {
         let by_channel = harness.store.session_summary("shop", ALL, true, LIMITS).await.unwrap();

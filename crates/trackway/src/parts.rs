@@ -2,7 +2,7 @@
 
 mod channels;
 mod gateway;
-mod rules;
+pub(crate) mod rules;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! Pure: no input or output, no clock. Every function that takes foreign bytes answers for any bytes, in bounded memory.
 //! A protocol is one file that implements [`protocol::Protocol`]; a further one touches one line of [`protocol::ALL`].
 
+pub mod activity;
 pub mod amplitude;
 mod base64_loose;
 mod client_time;

@@ -1,7 +1,13 @@
 //! Records of the event log: one version byte, then a protobuf message of `proto/trackway/log`.
 
+mod borrowed;
 mod encode;
+mod entries;
 mod origin;
+mod scan;
+
+pub use borrowed::{EventsRecord, LoggedEvent, VisitorEvents, read_events};
+pub use entries::{Entry, encode_entries};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -107,12 +113,36 @@ fn kind_to_pb(kind: EventKind) -> pb::event::Kind {
     }
 }
 
+/// `None`: it has no meaning.
+fn kind_from_pb(kind: pb::event::Kind) -> Option<EventKind> {
+    match kind {
+        pb::event::Kind::Unspecified => None,
+        pb::event::Kind::Track => Some(EventKind::Track),
+        pb::event::Kind::Page => Some(EventKind::Page),
+        pb::event::Kind::Screen => Some(EventKind::Screen),
+        pb::event::Kind::Identify => Some(EventKind::Identify),
+        pb::event::Kind::Group => Some(EventKind::Group),
+        pb::event::Kind::Alias => Some(EventKind::Alias),
+    }
+}
+
 fn time_source_to_pb(source: TimeSource) -> pb::event::TimeSource {
     match source {
         TimeSource::Client => pb::event::TimeSource::Client,
         TimeSource::Corrected => pb::event::TimeSource::Corrected,
         TimeSource::Received => pb::event::TimeSource::Received,
         TimeSource::Replaced => pb::event::TimeSource::Replaced,
+    }
+}
+
+/// `None`: it has no meaning.
+fn time_source_from_pb(source: pb::event::TimeSource) -> Option<TimeSource> {
+    match source {
+        pb::event::TimeSource::Unspecified => None,
+        pb::event::TimeSource::Client => Some(TimeSource::Client),
+        pb::event::TimeSource::Corrected => Some(TimeSource::Corrected),
+        pb::event::TimeSource::Received => Some(TimeSource::Received),
+        pb::event::TimeSource::Replaced => Some(TimeSource::Replaced),
     }
 }
 
@@ -124,32 +154,22 @@ fn consent_to_pb(consent: Consent) -> pb::event::Consent {
     }
 }
 
+fn consent_from_pb(consent: pb::event::Consent) -> Consent {
+    match consent {
+        pb::event::Consent::Unknown => Consent::Unknown,
+        pb::event::Consent::Granted => Consent::Granted,
+        pb::event::Consent::Denied => Consent::Denied,
+    }
+}
+
 /// One event of a record, with its visitor.
 ///
 /// # Errors
 /// [`DecodeError::Field`] for a kind or time source that this program does not know.
 pub fn event_from_pb(event: pb::Event, visitor: Visitor) -> Result<Event, DecodeError> {
-    let kind = match event.kind() {
-        pb::event::Kind::Unspecified => return Err(DecodeError::Field { field: "kind" }),
-        pb::event::Kind::Track => EventKind::Track,
-        pb::event::Kind::Page => EventKind::Page,
-        pb::event::Kind::Screen => EventKind::Screen,
-        pb::event::Kind::Identify => EventKind::Identify,
-        pb::event::Kind::Group => EventKind::Group,
-        pb::event::Kind::Alias => EventKind::Alias,
-    };
-    let time_source = match event.time_source() {
-        pb::event::TimeSource::Unspecified => return Err(DecodeError::Field { field: "time_source" }),
-        pb::event::TimeSource::Client => TimeSource::Client,
-        pb::event::TimeSource::Corrected => TimeSource::Corrected,
-        pb::event::TimeSource::Received => TimeSource::Received,
-        pb::event::TimeSource::Replaced => TimeSource::Replaced,
-    };
-    let consent = match event.consent() {
-        pb::event::Consent::Unknown => Consent::Unknown,
-        pb::event::Consent::Granted => Consent::Granted,
-        pb::event::Consent::Denied => Consent::Denied,
-    };
+    let kind = kind_from_pb(event.kind()).ok_or(DecodeError::Field { field: "kind" })?;
+    let time_source = time_source_from_pb(event.time_source()).ok_or(DecodeError::Field { field: "time_source" })?;
+    let consent = consent_from_pb(event.consent());
     let some = |text: String| (!text.is_empty()).then_some(text);
     let object = |text: String| if text.is_empty() { "{}".to_owned() } else { text };
     let time = |ms: i64| (ms != 0).then_some(ms);

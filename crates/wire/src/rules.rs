@@ -9,7 +9,8 @@ use trackway_domain::feedback::{FeedbackKind, FeedbackRule};
 use trackway_domain::id::ProjectId;
 use trackway_domain::property::{PropertyCondition, PropertyTest};
 use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
-use trackway_domain::time::millis;
+use trackway_domain::session::zone::Zone;
+use trackway_domain::time::{EventTime, millis};
 use trackway_domain::touchpoint::TouchpointRule;
 
 use crate::log::{DecodeError, pb};
@@ -44,6 +45,12 @@ pub fn rules_to_pb(rules: &PartitionRules) -> pb::PartitionRules {
                     .collect(),
                 feedback: rules.feedback.iter().map(feedback_to_pb).collect(),
                 channels: channels::to_pb(&rules.channels),
+                session_midnight: rules.session.midnight.as_ref().map(zone_to_pb),
+                session_split_campaign: rules.session.split_campaign,
+                session_split_referral: rules.session.split_referral,
+                session_split_user: rules.session.split_user,
+                session_passive_extends: Some(rules.session.passive_extends),
+                session_bounce_ms: Some(millis(rules.session.bounce_below)),
             })
             .collect(),
     }
@@ -59,7 +66,16 @@ pub fn rules_from_pb(rules: &pb::PartitionRules) -> Result<PartitionRules, Decod
         let session = SessionRules {
             gap: duration(project.session_gap_ms, "session_gap_ms")?,
             length_max: duration(project.session_length_max_ms, "session_length_max_ms")?,
-            ..SessionRules::USUAL
+            events_max: SessionRules::USUAL.events_max,
+            midnight: project.session_midnight.as_ref().map(zone_from_pb).transpose()?,
+            split_campaign: project.session_split_campaign,
+            split_referral: project.session_split_referral,
+            split_user: project.session_split_user,
+            passive_extends: project.session_passive_extends.unwrap_or(SessionRules::USUAL.passive_extends),
+            bounce_below: match project.session_bounce_ms {
+                Some(ms) => duration(ms, "session_bounce_ms")?,
+                None => SessionRules::USUAL.bounce_below,
+            },
         };
         let touchpoint = |rule: &pb::TouchpointRule| {
             Ok(TouchpointRule {
@@ -84,6 +100,23 @@ pub fn rules_from_pb(rules: &pb::PartitionRules) -> Result<PartitionRules, Decod
         flush_time: duration(rules.flush_ms, "flush_ms")?,
         projects: rules.projects.iter().map(project).collect::<Result<_, _>>()?,
     })
+}
+
+fn zone_to_pb(zone: &Zone) -> pb::TimeZone {
+    pb::TimeZone {
+        first_ms: zone.first_ms(),
+        at_ms: zone.changes().iter().map(|(at, _)| at.0).collect(),
+        ahead_ms: zone.changes().iter().map(|(_, ahead)| *ahead).collect(),
+    }
+}
+
+fn zone_from_pb(zone: &pb::TimeZone) -> Result<Zone, DecodeError> {
+    const ZONE: DecodeError = DecodeError::Field { field: "session_midnight" };
+    if zone.at_ms.len() != zone.ahead_ms.len() {
+        return Err(ZONE);
+    }
+    let changes = zone.at_ms.iter().zip(&zone.ahead_ms).map(|(&at, &ahead)| (EventTime(at), ahead)).collect();
+    Zone::new(zone.first_ms, changes).ok_or(ZONE)
 }
 
 fn condition_to_pb(condition: &PropertyCondition) -> pb::PropertyCondition {
@@ -162,8 +195,17 @@ mod tests {
                 .map(|text| PropertyCondition::parse(text).expect("a condition"))
                 .into(),
         };
-        let session =
-            SessionRules { gap: Duration::from_secs(7), length_max: Duration::from_secs(9), ..SessionRules::USUAL };
+        let session = SessionRules {
+            gap: Duration::from_secs(7),
+            length_max: Duration::from_secs(9),
+            events_max: SessionRules::USUAL.events_max,
+            midnight: Zone::new(-1, vec![(EventTime(-5), 2), (EventTime(7), 3)]),
+            split_campaign: true,
+            split_referral: true,
+            split_user: true,
+            passive_extends: false,
+            bounce_below: Duration::from_millis(11),
+        };
         let shop = ProjectId::parse("shop").expect("a project id");
         let rules = PartitionRules {
             projects: vec![(

@@ -84,7 +84,7 @@ impl Insertable for EventsRows {
         insert_rows(store, &self.identities, name).await?;
         insert_rows(store, &self.identity_changes, name).await?;
         let (events, sessions) = futures_util::future::join(
-            insert_rows(store, &self.events, name),
+            store.insert_encoded(&self.events, &format!("{name}/{}", self.events.table())),
             insert_rows(store, &self.sessions, name),
         )
         .await;

@@ -2,6 +2,7 @@
 
 mod entries;
 mod identity;
+mod projects;
 mod refused;
 mod row;
 mod sessions;
@@ -13,17 +14,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trackway_domain::dedup::KnownEvents;
-use trackway_domain::event::{Event, EventKind};
+use trackway_domain::event::EventKind;
 use trackway_domain::fate::Fate;
-use trackway_domain::id::{PersonKey, ProjectId, Visitor};
+use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::identity::{Link, stored_under};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::VisitorSessions;
 use trackway_domain::stamp;
 use trackway_domain::time::ReceivedAt;
 use trackway_enrich::geo::Places;
-use trackway_store::rows::{EventRow, IdentityChangeRow, IdentityRow, SessionRow};
-use trackway_wire::log::{self, DecodeError, pb};
+use trackway_store::insert::{EncodedRows, EventColumns};
+use trackway_store::rows::{IdentityChangeRow, IdentityRow, SessionRow};
+use trackway_wire::log::{self, DecodeError, EventsRecord, LoggedEvent, VisitorEvents, pb};
 
 use crate::clock::PartitionClock;
 use crate::identities::IdentityRows;
@@ -33,6 +35,7 @@ use crate::touches::Touches;
 use crate::tracked::Tracked;
 use entries::Entries;
 pub(crate) use identity::change_row;
+use projects::Projects;
 use refused::Refused;
 use row::Enricher;
 pub(crate) use snapshot::{key, key_bytes};
@@ -46,12 +49,15 @@ pub struct EventsStage {
     /// Visitors whose sessions changed since the last block.
     dirty: Vec<PersonKey>,
     touches: Touches<PersonKey>,
+    columns: EventColumns,
+    /// The other rows of the block; its events are in `columns` until it is closed.
     rows: EventsRows,
     identities: IdentityRows,
     entries: Entries,
     /// Records for `rejected` since the last flush.
     rejected: Vec<Derived>,
     enricher: Enricher,
+    projects: Projects,
     snapshot: snapshot::Snapshot,
 }
 
@@ -70,7 +76,7 @@ struct VisitorState {
 #[derive(Debug, Default)]
 pub struct EventsRows {
     /// Events that count.
-    pub events: Vec<EventRow>,
+    pub events: EncodedRows,
     /// Sessions taken back and put in.
     pub sessions: Vec<SessionRow>,
     /// Identities learnt, and unlearnt.
@@ -89,11 +95,13 @@ impl EventsStage {
             visitors: Tracked::new(),
             dirty: Vec::new(),
             touches: Touches::new(),
+            columns: EventColumns::new(),
             rows: EventsRows::default(),
             identities: IdentityRows::default(),
             entries: Entries::new(partition, journeys_partitions),
             rejected: Vec::new(),
             enricher: Enricher::default(),
+            projects: Projects::default(),
             snapshot: snapshot::Snapshot::default(),
         }
     }
@@ -107,42 +115,47 @@ impl EventsStage {
 
     /// One event. What a bot did is stored with the reason, and goes no further: it is in no session, no journey and no
     /// audience.
-    fn on_event(&mut self, event: Event, request: &Request<'_>, index: u32, clock: &mut PartitionClock) -> Fate {
+    fn on_event(
+        &mut self,
+        event: &LoggedEvent<'_>,
+        request: &Request<'_>,
+        index: u32,
+        clock: &mut PartitionClock,
+    ) -> Fate {
+        let (Some(kind), Some(time_source)) = (event.kind, event.time_source) else { return Fate::Rejected };
         let received = clock.log_time;
-        if !self.known.claim(event.key, event.key_source, request.received, received) {
+        if !self.known.claim(event.key, event.key_source(), request.received, received) {
             return Fate::Duplicate;
         }
         let late = event.time.0 < clock.watermark().0;
         let project = request.project;
-        let user =
-            event.received.user_id.as_deref().map(|id| PersonKey::of_user(project, id)).or(match request.visitor {
-                Visitor::User(_) => Some(request.visitor_key),
-                Visitor::Device(_) => None,
-            });
-        let enriched = self.enricher.enrich(&event, request, clock.rules.project(project));
+        let user = match (event.user_id, request.sender) {
+            ("", Sender::User(_)) => Some(request.visitor_key),
+            ("", Sender::Device(_)) => None,
+            (user, _) => Some(PersonKey::of_user(project, user)),
+        };
+        let enriched = self.enricher.enrich(event, kind, request, clock.rules.project(project));
         let is_bot = !enriched.bot.is_empty();
         if is_bot {
-            metrics::counter!("worker_bot_events_total", "reason" => enriched.bot.clone()).increment(1);
+            metrics::counter!("worker_bot_events_total", "reason" => enriched.bot.to_owned()).increment(1);
         }
-        let origin = row::Origin { partition: self.partition, offset: request.offset, index };
         let under = stored_under(request.visitor_key, user);
-        if is_bot && user.is_none() && !self.visitors.contains_key(&request.visitor_key) {
-            // Crawlers come with a new visitor each time, of whom nothing need be held.
-            clock.on_event(event.time);
-            self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
-            return if late { Fate::Late } else { Fate::Counted };
-        }
-        self.hold_visitor(request, received);
-        self.identify(&event, user, request);
-        if event.received.kind.is_activity() && !is_bot {
-            self.on_activity(&event, &enriched, request, clock);
-            self.entries.event(project, under, request.visitor, &event);
-        }
-        if event.received.kind == EventKind::Alias {
-            self.on_alias(&event, user, request);
+        let origin = row::Origin { partition: self.partition, offset: request.offset, index };
+        let stamp = row::Stamp { kind, time_source, late, received };
+        self.columns.push(&row::to_row(event, request, under, &enriched, origin, stamp));
+        // Crawlers come with a new visitor each time, of whom nothing need be held.
+        if !is_bot || user.is_some() || self.visitors.contains_key(&request.visitor_key) {
+            self.hold_visitor(request, received);
+            self.identify(event, user, request);
+            if kind.is_activity() && !is_bot {
+                self.on_activity(event, kind, &enriched, user, request, clock);
+                self.entries.event(project, under, request.sender, event);
+            }
+            if kind == EventKind::Alias {
+                self.on_alias(event, user, request);
+            }
         }
         clock.on_event(event.time);
-        self.rows.events.push(row::to_row(event, request, under, enriched, origin, late, received));
         if late { Fate::Late } else { Fate::Counted }
     }
 }
@@ -150,7 +163,7 @@ impl EventsStage {
 /// What the events of one record share.
 pub(crate) struct Request<'a> {
     pub project: &'a ProjectId,
-    pub visitor: &'a Visitor,
+    pub sender: Sender<'a>,
     pub visitor_key: PersonKey,
     pub user_agent: &'a str,
     pub protocol: &'a str,
@@ -164,86 +177,92 @@ pub(crate) struct Request<'a> {
     pub log_time: ReceivedAt,
 }
 
+/// The visitor of a record, by its id as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender<'a> {
+    /// A browser or device.
+    Device(&'a str),
+    /// A user's server-side self.
+    User(&'a str),
+}
+
+impl<'a> Sender<'a> {
+    fn of(events: &VisitorEvents<'a>) -> Self {
+        if events.visitor_is_user { Self::User(events.visitor_id) } else { Self::Device(events.visitor_id) }
+    }
+
+    fn id(self) -> &'a str {
+        match self {
+            Self::Device(id) | Self::User(id) => id,
+        }
+    }
+
+    fn key(self, project: &ProjectId) -> PersonKey {
+        match self {
+            Self::Device(id) => PersonKey::of_device(project, id),
+            Self::User(id) => PersonKey::of_user(project, id),
+        }
+    }
+}
+
 /// What a record of `events` says, other than time and rules.
 #[derive(Debug)]
-pub enum EventsBody {
+pub enum EventsBody<'a> {
     /// What a visitor did, and the record that says so.
-    Events(pb::VisitorEvents, Bytes),
+    Events(VisitorEvents<'a>, &'a Bytes),
     /// A visitor is to be a person of its own.
     Unmerge(pb::VisitorUnmerge),
 }
 
 impl Stage for EventsStage {
-    type Body = EventsBody;
+    type Body<'a> = EventsBody<'a>;
     type Rows = EventsRows;
 
-    fn decode(value: Bytes) -> Result<Decoded<Self::Body>, DecodeError> {
-        match log::decode::<pb::EventsRecord>(value.clone())?.body {
-            Some(pb::events_record::Body::Tick(pb::Tick {})) => Ok(Decoded::Tick),
-            Some(pb::events_record::Body::Rules(rules)) => {
-                Ok(Decoded::Rules(trackway_wire::rules::rules_from_pb(&rules)?))
-            }
-            Some(pb::events_record::Body::Events(events)) if ProjectId::parse(&events.project).is_some() => {
+    fn decode(value: &Bytes) -> Result<Decoded<EventsBody<'_>>, DecodeError> {
+        match log::read_events(value)? {
+            EventsRecord::Tick => Ok(Decoded::Tick),
+            EventsRecord::Rules(rules) => Ok(Decoded::Rules(trackway_wire::rules::rules_from_pb(&rules)?)),
+            EventsRecord::Events(events) if ProjectId::is_one(events.project) => {
                 Ok(Decoded::Body(EventsBody::Events(events, value)))
             }
-            Some(pb::events_record::Body::Unmerge(unmerge)) if ProjectId::parse(&unmerge.project).is_some() => {
+            EventsRecord::Unmerge(unmerge) if ProjectId::is_one(&unmerge.project) => {
                 Ok(Decoded::Body(EventsBody::Unmerge(unmerge)))
             }
-            Some(pb::events_record::Body::Events(_) | pb::events_record::Body::Unmerge(_)) => {
-                Err(DecodeError::Field { field: "project" })
-            }
-            None => Err(DecodeError::Field { field: "body" }),
+            EventsRecord::Events(_) | EventsRecord::Unmerge(_) => Err(DecodeError::Field { field: "project" }),
         }
     }
 
-    fn on_body(&mut self, offset: u64, received: ReceivedAt, body: EventsBody, clock: &mut PartitionClock) {
+    fn on_body(&mut self, offset: u64, received: ReceivedAt, body: EventsBody<'_>, clock: &mut PartitionClock) {
         let (mut body, record) = match body {
             EventsBody::Events(events, record) => (events, record),
             EventsBody::Unmerge(unmerge) => return self.on_unmerge(&unmerge, offset, clock),
         };
-        let project = ProjectId::parse(&body.project).expect("checked in `decode`");
-        let visitor = log::visitor_of(&body);
-        let events = std::mem::take(&mut body.events);
+        let project = self.projects.of(body.project);
+        let sender = Sender::of(&body);
         let request = Request {
-            project: &project,
-            visitor: &visitor,
-            visitor_key: visitor.key(&project),
-            user_agent: &body.user_agent,
-            protocol: &body.protocol,
-            ip: &body.ip,
-            bot: &body.bot,
+            project: &project.id,
+            sender,
+            visitor_key: sender.key(&project.id),
+            user_agent: body.user_agent,
+            protocol: body.protocol,
+            ip: body.ip,
+            bot: body.bot,
             offset,
             received,
             log_time: clock.log_time,
         };
-        let mut fates = [0_u64; 4];
         let mut refused = Refused::default();
-        for (index, event) in (0..).zip(events) {
-            let fate = match log::event_from_pb(event, visitor.clone()) {
-                Ok(mut event) => {
-                    (event.time, event.time_source) = stamp::believed(event.time, event.time_source, received);
-                    self.on_event(event, &request, index, clock)
-                }
-                Err(error) => {
-                    refused.push(index, error);
-                    Fate::Rejected
-                }
-            };
-            match fate {
-                Fate::Counted => fates[0] += 1,
-                Fate::Late => fates[1] += 1,
-                Fate::Duplicate => fates[2] += 1,
-                Fate::Rejected | Fate::Retry => fates[3] += 1,
+        for (index, event) in (0..).zip(&mut body.events) {
+            if let Some(source) = &mut event.time_source {
+                (event.time, *source) = stamp::believed(event.time, *source, received);
+            }
+            let fate = self.on_event(event, &request, index, clock);
+            project.count(fate);
+            if fate == Fate::Rejected {
+                refused.push(index, if event.kind.is_none() { "kind" } else { "time_source" });
             }
         }
-        self.rejected.extend(refused.keep(&record, (self.partition, offset)));
-        for (count, fate) in fates.into_iter().zip([Fate::Counted, Fate::Late, Fate::Duplicate, Fate::Rejected]) {
-            if count > 0 {
-                let project = project.as_str().to_owned();
-                metrics::counter!("worker_events_total", "fate" => fate.as_str(), "project" => project)
-                    .increment(count);
-            }
-        }
+        self.rejected.extend(refused.keep(record, (self.partition, offset)));
     }
 
     fn on_tick(&mut self, _clock: &PartitionClock) {}
@@ -253,7 +272,7 @@ impl Stage for EventsStage {
     }
 
     fn rows(&self) -> usize {
-        self.rows.events.len().max(self.dirty.len())
+        self.columns.len().max(self.dirty.len())
     }
 
     fn flush(&mut self, range: FlushRange) -> Vec<Derived> {
@@ -265,7 +284,7 @@ impl Stage for EventsStage {
     fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {
         self.tell_sessions(clock);
         self.evict(clock);
-        EventsRows { identities: self.identities.take(), ..std::mem::take(&mut self.rows) }
+        EventsRows { events: self.columns.take(), identities: self.identities.take(), ..std::mem::take(&mut self.rows) }
     }
 
     fn next_due(&self, _clock: &PartitionClock) -> Option<ReceivedAt> {

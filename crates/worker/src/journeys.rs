@@ -274,12 +274,12 @@ impl JourneysStage {
 }
 
 impl Stage for JourneysStage {
-    type Body = JourneysBody;
+    type Body<'a> = JourneysBody;
     type Rows = JourneysRows;
 
-    fn decode(value: Bytes) -> Result<Decoded<Self::Body>, DecodeError> {
+    fn decode(value: &Bytes) -> Result<Decoded<JourneysBody>, DecodeError> {
         use pb::journeys_record::Body;
-        match log::decode::<pb::JourneysRecord>(value)?.body {
+        match log::decode::<pb::JourneysRecord>(value.clone())?.body {
             Some(Body::Tick(pb::Tick {})) => Ok(Decoded::Tick),
             Some(Body::Rules(rules)) => Ok(Decoded::Rules(rules_from_pb(&rules)?)),
             Some(Body::Entries(entries)) => Ok(Decoded::Body(JourneysBody::Entries(entries))),

@@ -56,8 +56,8 @@ pub struct FlushRange {
 
 /// Meaning of one topic's records.
 pub trait Stage: Send + 'static {
-    /// A record's body.
-    type Body: Send;
+    /// A record's body. It may borrow from the record.
+    type Body<'a>;
     /// Rows for the tables, collected until a block is cut.
     type Rows: Default + Send + 'static;
 
@@ -65,12 +65,12 @@ pub trait Stage: Send + 'static {
     ///
     /// # Errors
     /// [`DecodeError`] for bytes that nobody here wrote.
-    fn decode(value: Bytes) -> Result<Decoded<Self::Body>, DecodeError>;
+    fn decode(value: &Bytes) -> Result<Decoded<Self::Body<'_>>, DecodeError>;
 
     /// Applies one body. `clock` has the record's received time already; the stage tells it of event times.
     ///
     /// - `received`: the record's own received time, which the clock's may be past.
-    fn on_body(&mut self, offset: u64, received: ReceivedAt, body: Self::Body, clock: &mut PartitionClock);
+    fn on_body(&mut self, offset: u64, received: ReceivedAt, body: Self::Body<'_>, clock: &mut PartitionClock);
 
     /// Time has passed without an event.
     fn on_tick(&mut self, clock: &PartitionClock);
@@ -200,7 +200,7 @@ impl<S: Stage> Core<S> {
         let Record { offset, timestamp_ms, value } = record;
         assert!(offset >= self.next, "record {offset} comes after {} was applied", self.next);
         let now = self.clock.log_time_with(ReceivedAt(timestamp_ms));
-        match S::decode(value.clone()) {
+        match S::decode(&value) {
             Ok(Decoded::Tick) => {
                 self.clock.on_tick(ReceivedAt(timestamp_ms));
                 // What the tick itself sets off opens a block where none is open.
@@ -236,7 +236,7 @@ impl<S: Stage> Core<S> {
                 self.clock.log_time = now;
                 self.open(offset, timestamp_ms);
                 self.next = offset + 1;
-                effects.push(Effect::Append(vec![undecodable(value, &error)]));
+                effects.push(Effect::Append(vec![undecodable(&value, &error)]));
             }
         }
     }
@@ -406,7 +406,7 @@ pub enum Waits {
 /// Bytes of a record that are kept in `rejected`.
 pub(crate) const REJECTED_BODY_BYTES_MAX: usize = 65_536;
 
-fn undecodable(value: Bytes, error: &DecodeError) -> Derived {
+fn undecodable(value: &Bytes, error: &DecodeError) -> Derived {
     let body = value.slice(..value.len().min(REJECTED_BODY_BYTES_MAX));
     let record = pb::RejectedRecord {
         project: String::new(),

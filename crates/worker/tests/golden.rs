@@ -112,11 +112,7 @@ fn first_stage_is_read_and_carried_on(partition: u32) {
     let of_visitor_0 = |times: &[i64]| -> BTreeSet<(i64, i64, u32)> {
         let events: Vec<_> = times
             .iter()
-            .map(|&time| SessionEvent {
-                order: OrderKey { time: EventTime(time), sequence: 0, key: EventKey(0) },
-                page: None,
-                landing: None,
-            })
+            .map(|&time| SessionEvent::at(OrderKey { time: EventTime(time), sequence: 0, key: EventKey(0) }))
             .collect();
         let cut = session::oracle::sessions(&events, &rules);
         cut.into_iter().map(|session| (session.start.0, session.end.0, session.events)).collect()

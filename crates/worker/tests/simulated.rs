@@ -21,7 +21,7 @@ use trackway_domain::identity::{aliases, oracle};
 use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
 use trackway_domain::session::{self, SessionEvent};
 use trackway_eventlog::Record;
-use trackway_store::rows::{EventRow, IdentityRow};
+use trackway_store::rows::IdentityRow;
 use trackway_wire::log::{self, pb};
 use trackway_wire::rules::{audience_rule_to_pb, rules_to_pb};
 use trackway_worker::clock::PartitionClock;
@@ -442,22 +442,24 @@ proptest! {
         let counted = counted(&scripts);
 
         // Events: each once.
-        let rows: Vec<&EventRow> = world.rows.iter().flat_map(|rows| &rows.events).collect();
-        let mut keys: Vec<_> = rows.iter().map(|row| row.event_key).collect();
+        let column = |name| world.rows.iter().flat_map(|rows| rows.events.texts(name)).collect::<Vec<_>>();
+        let row_keys: Vec<u64> = column("event_key").iter().map(|key| key.parse().expect("a number")).collect();
+        let mut keys = row_keys.clone();
         let mut expected: Vec<_> = counted.iter().map(|script| event(script).key.0).collect();
         keys.sort_unstable();
         expected.sort_unstable();
         prop_assert_eq!(keys, expected);
 
-        for row in &rows {
-            let script = counted.iter().find(|script| event(script).key.0 == row.event_key).expect("a counted event");
-            prop_assert_eq!(PersonKey(row.person), kept_under(script));
+        let (persons, bots, addresses) = (column("person"), column("bot"), column("ip"));
+        for (n, key) in row_keys.into_iter().enumerate() {
+            let script = counted.iter().find(|script| event(script).key.0 == key).expect("a counted event");
+            prop_assert_eq!(&persons[n], &kept_under(script).0.to_string());
             let bot = match (script.bot, script.visitor) {
                 (false, _) => "",
                 (true, 0) => "hosting",
                 (true, _) => "crawler",
             };
-            prop_assert_eq!((row.bot.as_str(), row.ip.as_str()), (bot, "192.0.2.0"));
+            prop_assert_eq!((bots[n].as_str(), addresses[n].as_str()), (bot, "192.0.2.0"));
         }
 
         // Sessions: sort the counted events but those of bots, then cut.
@@ -468,7 +470,7 @@ proptest! {
             let events: Vec<_> = counted.iter().filter(|script| script.visitor == visitor && !script.bot && script.alias.is_none()).map(|script| {
                 let event = event(script);
                 let order = OrderKey { time: event.time, sequence: 0, key: event.key };
-                SessionEvent { order, page: None, landing: None }
+                SessionEvent::at(order)
             }).collect();
             let key = PersonKey::of_device(&shop(), &name(visitor)).0;
             let cut = session::oracle::sessions(&events, &session_rules());

@@ -2,11 +2,12 @@
 //! partitions or of time that passes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use trackway_domain::event::OrderKey;
 use trackway_domain::id::{EventKey, PersonKey, ProjectId};
 use trackway_domain::rules::SessionRules;
-use trackway_domain::session::{SessionEvent, oracle};
+use trackway_domain::session::{Facts, Landing, Role, SessionEvent, oracle};
 use trackway_domain::time::EventTime;
 
 use super::commands::{Command, Parts};
@@ -214,8 +215,11 @@ impl<'a> Known<'a> {
         }
     }
 
-    fn channel(&self) -> &'static str {
-        if self.sent.search { "Organic Search" } else { "Direct" }
+    fn facts(&self) -> Facts {
+        let page = self.is_page().then(|| self.sent.path.as_deref().unwrap_or_default().into());
+        let role = if self.is_page() { Role::View } else { Role::Action };
+        let landing = Landing { channel: "Organic Search".to_owned(), ..Landing::default() };
+        Facts { role, page, landing: self.sent.search.then(|| Arc::new(landing)), ..Facts::default() }
     }
 
     fn is_page(&self) -> bool {
@@ -233,11 +237,7 @@ fn sessions(events: &[Known<'_>], rows: &mut Vec<SessionRow>) {
         events.sort_by_key(|event| event.order());
         let cut: Vec<SessionEvent> = events
             .iter()
-            .map(|event| SessionEvent {
-                order: event.order(),
-                page: event.is_page().then(|| event.sent.path.as_deref().unwrap_or_default().into()),
-                landing: None,
-            })
+            .map(|event| SessionEvent { facts: Arc::new(event.facts()), ..SessionEvent::at(event.order()) })
             .collect();
         let mut from = events.iter();
         for session in oracle::sessions(&cut, &SessionRules::USUAL) {
@@ -251,7 +251,7 @@ fn sessions(events: &[Known<'_>], rows: &mut Vec<SessionRow>) {
                 page_views: session.page_views,
                 entry_page: session.entry_page.as_deref().unwrap_or_default().to_owned(),
                 exit_page: session.exit_page.as_deref().unwrap_or_default().to_owned(),
-                channel: first.channel().to_owned(),
+                channel: session.landing.map_or_else(|| "Direct".to_owned(), |landing| landing.channel.clone()),
             });
             let others = session.events as usize - 1;
             assert_eq!(from.by_ref().take(others).count(), others, "sessions have all events");

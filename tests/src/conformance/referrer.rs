@@ -83,17 +83,12 @@ fn domain_type(kind: Kind) -> Option<&'static str> {
     }
 }
 
-/// A session keeps the source that its first event said.
+/// A session's source is the first that one of its events says.
 fn existing_visit(case: &Case) -> Outcome {
     let so_far = case.query().text("referrer_type_so_far").unwrap_or_default();
     Outcome::of("referrer_type", case, |rules| {
         let now = kind_of_visit(case, rules)?;
-        if so_far == "direct" && now != "direct" {
-            return Err(Outcome::skipped(
-                "a session keeps the source of its first event; what a later event says begins no other source within it",
-            ));
-        }
-        Ok(so_far.to_owned())
+        Ok(if so_far == "direct" { now } else { so_far.to_owned() })
     })
 }
 
@@ -150,7 +145,7 @@ impl Outcome {
 }
 
 /// The site of a case: its addresses, and what else is known.
-fn site_rules(case: &Case) -> Result<ChannelRules, String> {
+pub(super) fn site_rules(case: &Case) -> Result<ChannelRules, String> {
     let mut rules = ChannelRules::USUAL;
     let addresses = |list: Vec<&str>| {
         let parse = |text: &str| SiteAddress::parse(text).ok_or_else(|| format!("`{text}` is no address"));

@@ -5,25 +5,68 @@
 //!
 //! Deliberately not here: who the visitor's person is (sessions go by visitor), and when state is written down.
 
+mod cut;
+pub mod oracle;
 mod visitor;
+pub mod zone;
 
 use std::sync::Arc;
 
 use crate::event::OrderKey;
+use crate::id::{EventKey, PersonKey};
+use crate::revenue::Revenue;
 use crate::rules::SessionRules;
-use crate::time::{EventTime, millis};
+use crate::time::EventTime;
 
-pub use visitor::VisitorSessions;
+pub use visitor::{HeldEvent, HeldRun, VisitorSessions};
 
-/// What a session keeps of one event.
+/// What a session needs of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionEvent {
     /// Its place among the visitor's events.
     pub order: OrderKey,
-    /// The page or screen, if the event is a view of one.
+    /// Milliseconds that the visitor was engaged since the event before, where the tracker measures it.
+    pub engaged_ms: u32,
+    /// What many events have in common.
+    pub facts: Arc<Facts>,
+}
+
+impl SessionEvent {
+    /// An event that says nothing but that it was.
+    #[must_use]
+    pub fn at(order: OrderKey) -> Self {
+        Self { order, engaged_ms: 0, facts: Arc::default() }
+    }
+}
+
+/// What a session needs of an event, other than when it was. Events of one page have the same, so it is shared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// What the event is for a session.
+    pub role: Role,
+    /// The page or screen that was viewed; empty: the tracker does not name it. Only of views.
     pub page: Option<Arc<str>>,
+    /// Host of the page that was viewed. Only of views.
+    pub host: Option<Arc<str>>,
     /// Where the visitor came from, if the event says so.
     pub landing: Option<Arc<Landing>>,
+    /// The user that the event names. Needed only where rules split by it.
+    pub user: Option<PersonKey>,
+    /// What the event earned.
+    pub revenue: Option<Revenue>,
+}
+
+/// What an event is for a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The visitor did something.
+    #[default]
+    Action,
+    /// The visitor looked at a page or screen.
+    View,
+    /// The tracker reports by itself (a heartbeat, that the page was left). It begins no session and is not counted in
+    /// one; it may prolong one ([`SessionRules::passive_extends`]).
+    Passive,
 }
 
 /// Where a visitor came from.
@@ -37,14 +80,42 @@ pub struct Landing {
     pub medium: String,
     /// Campaign's name, or empty.
     pub campaign: String,
+    /// How that is known.
+    pub kind: LandingKind,
+}
+
+/// How it is known where a visitor came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum LandingKind {
+    /// By a referrer that is known for what it is: a search engine, a social network.
+    #[default]
+    Known,
+    /// By the tags of a campaign (`utm_…`, or a paid click's id).
+    Campaign,
+    /// By a referrer that is just another site.
+    Website,
+}
+
+impl LandingKind {
+    /// As tables have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Campaign => "campaign",
+            Self::Website => "website",
+        }
+    }
 }
 
 /// One session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
+    /// Key of the first event: with the visitor it tells sessions of one start apart.
+    pub key: EventKey,
     /// Time of the first event.
     pub start: EventTime,
-    /// Time of the last event.
+    /// Time of the last event, or of what prolonged the session after it.
     pub end: EventTime,
     /// Number of events.
     pub events: u32,
@@ -54,96 +125,20 @@ pub struct Session {
     pub entry_page: Option<Arc<str>>,
     /// The last page or screen.
     pub exit_page: Option<Arc<str>>,
-    /// Where the first event came from. `None`: directly.
+    /// Host of the first page.
+    pub entry_host: Option<Arc<str>>,
+    /// Host of the last page.
+    pub exit_host: Option<Arc<str>>,
+    /// Where the visitor came from: what the first event says that says anything. `None`: directly.
     pub landing: Option<Arc<Landing>>,
-}
-
-impl Session {
-    fn begin(event: &SessionEvent) -> Self {
-        let mut session = Self {
-            start: event.order.time,
-            end: event.order.time,
-            events: 0,
-            page_views: 0,
-            entry_page: None,
-            exit_page: None,
-            landing: event.landing.clone(),
-        };
-        session.add(event);
-        session
-    }
-
-    fn add(&mut self, event: &SessionEvent) {
-        self.end = event.order.time;
-        self.events += 1;
-        if let Some(page) = &event.page {
-            self.page_views += 1;
-            self.exit_page = Some(page.clone());
-            if self.entry_page.is_none() {
-                self.entry_page = Some(page.clone());
-            }
-        }
-    }
-
-    /// Whether `event`, the next in order, still belongs here.
-    fn takes(&self, event: &SessionEvent, rules: &SessionRules) -> bool {
-        event.order.time.since(self.end) <= millis(rules.gap)
-            && event.order.time.since(self.start) <= millis(rules.length_max)
-            && (self.events as usize) < rules.events_max
-    }
-}
-
-/// Cuts events, in order, into sessions, and appends these to `sessions`.
-pub fn cut(events: &[SessionEvent], rules: &SessionRules, sessions: &mut Vec<Session>) {
-    let mut open: Option<Session> = None;
-    for event in events {
-        match &mut open {
-            Some(session) if session.takes(event, rules) => session.add(event),
-            _ => sessions.extend(open.replace(Session::begin(event))),
-        }
-    }
-    sessions.extend(open);
-}
-
-/// The meaning, without any thought of speed or arrival.
-pub mod oracle {
-    use super::{Session, SessionEvent, SessionRules};
-    use crate::time::millis;
-
-    /// Sorts the events, then cuts: before an event more than `gap` after the one before it, more than `length_max` after
-    /// its session's first, or where the session is full.
-    #[must_use]
-    pub fn sessions(events: &[SessionEvent], rules: &SessionRules) -> Vec<Session> {
-        let mut sorted = events.to_vec();
-        sorted.sort_by_key(|event| event.order);
-        let mut groups: Vec<Vec<SessionEvent>> = Vec::new();
-        for event in sorted {
-            let joins = groups.last().is_some_and(|group| {
-                let (first, last) = (&group[0], &group[group.len() - 1]);
-                event.order.time.0 - last.order.time.0 <= millis(rules.gap)
-                    && event.order.time.0 - first.order.time.0 <= millis(rules.length_max)
-                    && group.len() < rules.events_max
-            });
-            if joins {
-                groups.last_mut().expect("there is one").push(event);
-            } else {
-                groups.push(vec![event]);
-            }
-        }
-        groups
-            .iter()
-            .map(|group| Session {
-                start: group[0].order.time,
-                end: group[group.len() - 1].order.time,
-                events: u32::try_from(group.len()).expect("a small group"),
-                page_views: u32::try_from(group.iter().filter(|event| event.page.is_some()).count())
-                    .expect("a small group"),
-                entry_page: group.iter().find_map(|event| event.page.clone()),
-                exit_page: group.iter().rev().find_map(|event| event.page.clone()),
-                landing: group[0].landing.clone(),
-            })
-            .collect()
-    }
+    /// Milliseconds of engagement that trackers measured.
+    pub engaged_ms: u64,
+    /// Whether the visitor turned round at the door: one event at most, and both shorter and less engaged than
+    /// [`SessionRules::bounce_below`].
+    pub is_bounce: bool,
+    /// What it earned, in the currency of its first event that earned. What was earned in others is in the events alone,
+    /// since amounts of two currencies have no sum.
+    pub revenue: Option<Revenue>,
 }
 
 #[cfg(test)]

@@ -133,8 +133,7 @@ impl Decoder {
                 Some(head) => head,
                 None => {
                     let mut input = Input { rest: &self.buffer[self.consumed..] };
-                    let columns = input.length(COLUMNS_MAX, "number of columns")?;
-                    let rows = input.length(ROWS_MAX, "number of rows")?;
+                    let (columns, rows) = input.head()?;
                     self.consumed = self.buffer.len() - input.rest.len();
                     *self.head.insert(Head { columns, rows })
                 }
@@ -167,7 +166,7 @@ pub(crate) fn decode_all(bytes: Bytes) -> Result<Vec<Block>, NativeError> {
 }
 
 /// Why a column cannot be decoded now.
-enum Stop {
+pub(super) enum Stop {
     /// Bytes are missing.
     More,
     Wrong(NativeError),
@@ -183,8 +182,8 @@ fn malformed(what: &'static str) -> Stop {
     Stop::Wrong(NativeError::Malformed { what })
 }
 
-struct Input<'a> {
-    rest: &'a [u8],
+pub(super) struct Input<'a> {
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Input<'a> {
@@ -211,11 +210,17 @@ impl<'a> Input<'a> {
         if length > max { Err(malformed(what)) } else { Ok(length) }
     }
 
+    /// Number of columns, number of rows.
+    pub(super) fn head(&mut self) -> Result<(usize, usize), Stop> {
+        let columns = self.length(COLUMNS_MAX, "number of columns")?;
+        Ok((columns, self.length(ROWS_MAX, "number of rows")?))
+    }
+
     fn u64(&mut self) -> Result<u64, Stop> {
         Ok(u64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
     }
 
-    fn text(&mut self) -> Result<String, Stop> {
+    pub(super) fn text(&mut self) -> Result<String, Stop> {
         let length = self.length(TEXT_BYTES_MAX, "length of a string")?;
         let bytes = self.take(length)?;
         // We write valid UTF-8 only; others may write to the tables too, and their byte must not fail the whole answer.
@@ -230,7 +235,7 @@ impl<'a> Input<'a> {
         (0..count).map(|_| self.text()).collect()
     }
 
-    fn numbers<const N: usize, T>(&mut self, rows: usize, from: fn([u8; N]) -> T) -> Result<Vec<T>, Stop> {
+    pub(super) fn numbers<const N: usize, T>(&mut self, rows: usize, from: fn([u8; N]) -> T) -> Result<Vec<T>, Stop> {
         let bytes = self.take(rows * N)?;
         let (values, _) = bytes.as_chunks();
         Ok(values.iter().map(|&value| from(value)).collect())
@@ -239,6 +244,11 @@ impl<'a> Input<'a> {
     fn column(&mut self, rows: usize) -> Result<Column, Stop> {
         let name = self.text()?;
         let type_name = self.text()?;
+        self.values(&name, type_name, rows)
+    }
+
+    /// A column's values, which follow its name and type.
+    pub(super) fn values(&mut self, name: &str, type_name: String, rows: usize) -> Result<Column, Stop> {
         Ok(match type_name.as_str() {
             "UInt8" | "Bool" => Column::U8(self.take(rows)?.to_vec()),
             "UInt32" => Column::U32(self.numbers(rows, u32::from_le_bytes)?),
@@ -249,7 +259,7 @@ impl<'a> Input<'a> {
             "String" => Column::Text(self.texts(rows)?),
             "LowCardinality(String)" if rows == 0 => Column::Names { names: Vec::new(), indexes: Vec::new() },
             "LowCardinality(String)" => self.names(rows)?,
-            _ => return Err(NativeError::Type { column: name, found: type_name }.into()),
+            _ => return Err(NativeError::Type { column: name.to_owned(), found: type_name }.into()),
         })
     }
 

@@ -10,9 +10,12 @@
 
 mod decode;
 mod encode;
+mod names;
+mod texts;
 
 pub(crate) use decode::{Block, Column, Decoder, NativeError, decode_all};
-pub(crate) use encode::{Values, encode};
+pub(crate) use encode::{Bool, ColumnBuffer, I8, I64, Money, Name, Text, Time, U32, U64, U128, Value, block};
+pub(crate) use texts::texts;
 
 /// Version of the serialization of `LowCardinality`: keys stand in each block.
 const LOW_CARDINALITY_VERSION: u64 = 1;

@@ -1,7 +1,9 @@
 //! The decoder on blocks written by hand, in pieces of every size; the encoder through the decoder. What the server itself
 //! writes and reads is tested in `tests/`.
 
-use super::{Block, Column, Decoder, NativeError, Values, decode_all, encode};
+use super::{
+    Block, Column, ColumnBuffer, Decoder, Money, Name, NativeError, Text, Time, U32, Value, block, decode_all, texts,
+};
 
 /// One column with its name and type; `data` follows.
 fn column(type_name: &str, data: &[u8]) -> Vec<u8> {
@@ -131,10 +133,18 @@ fn bytes_that_are_something_else_are_refused() {
     }
 }
 
+fn column_of<V: Value>(values: impl Iterator<Item = V>) -> ColumnBuffer {
+    let mut column = V::column();
+    values.for_each(|value| value.put(&mut column));
+    column
+}
+
 /// A block of `rows` names, of which `different` differ, through encoder and decoder.
-fn names_survive(rows: u32, different: u32) {
+fn names_survive(column: &mut ColumnBuffer, rows: u32, different: u32) {
     let values: Vec<String> = (0..rows).map(|row| format!("n{}", row * 7 % different)).collect();
-    let bytes = encode(&[("c", Values::Name(|value: &String| value))], &values);
+    column.clear();
+    values.iter().for_each(|value| Name(value).put(column));
+    let bytes = block(&[("c", Name::TYPE)], std::slice::from_ref(column), rows as usize);
     let blocks = decode_all(bytes.into()).unwrap();
     let [Column::Names { names, indexes }] = &blocks[0].columns[..] else { panic!("{blocks:?}") };
     assert_eq!(names.len(), different as usize + 1, "each name once, and the empty one");
@@ -144,16 +154,38 @@ fn names_survive(rows: u32, different: u32) {
 
 #[test]
 fn indexes_are_as_wide_as_the_dictionary_needs() {
-    for different in [1, 2, 255, 256, 257, 65_535, 65_536] {
-        names_survive(different + 3, different);
+    // One buffer for all: nothing of the block before is left in it.
+    let mut column = Name::column();
+    for different in [1, 2, 255, 65_536, 256, 257, 65_535, 2] {
+        names_survive(&mut column, different + 3, different);
     }
 }
 
 #[test]
+fn a_dictionary_has_each_name_once_in_the_order_in_which_they_came() {
+    let column = column_of(["b", "", "b", "a", "b", ""].into_iter().map(Name));
+    let bytes = block(&[("c", Name::TYPE)], &[column], 6);
+    let blocks = decode_all(bytes.into()).unwrap();
+    let names = ["", "b", "a"].map(str::to_owned).to_vec();
+    assert_eq!(blocks[0].columns, [Column::Names { names, indexes: vec![1, 0, 1, 2, 1, 0] }]);
+}
+
+#[test]
 fn rows_are_encoded_column_by_column() {
-    struct Pair(u32, &'static str);
-    let columns = [("number", Values::U32(|pair: &Pair| pair.0)), ("text", Values::Text(|pair| pair.1))];
-    let bytes = encode(&columns, &[Pair(1, "a"), Pair(2, "")]);
+    let columns = [column_of([1, 2].into_iter().map(U32)), column_of(["a", ""].into_iter().map(Text))];
+    let bytes = block(&[("number", U32::TYPE), ("text", Text::TYPE)], &columns, 2);
     let expected = b"\x02\x02\x06number\x06UInt32\x01\0\0\0\x02\0\0\0\x04text\x06String\x01a\0";
     assert_eq!(bytes, expected);
+}
+
+#[test]
+fn a_block_of_ours_is_read_as_text() {
+    let columns = [
+        column_of([None, Some(-5)].into_iter().map(Money)),
+        column_of(["x", "y"].into_iter().map(Name)),
+        column_of([7, -7].into_iter().map(Time)),
+    ];
+    let bytes = block(&[("money", Money::TYPE), ("name", Name::TYPE), ("time", Time::TYPE)], &columns, 2);
+    let read = |column| texts(&bytes, column).unwrap();
+    assert_eq!([read("money"), read("name"), read("time")], [["NULL", "-5"], ["x", "y"], ["7", "-7"]]);
 }

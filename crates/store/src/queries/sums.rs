@@ -56,6 +56,10 @@ pub struct SessionSummaryRow {
     pub p95_seconds: f64,
     /// Longest.
     pub max_seconds: f64,
+    /// Sessions whose visitor turned round at the door.
+    pub bounces: u64,
+    /// Mean engagement that trackers measured.
+    pub mean_engaged_seconds: f64,
 }
 
 /// One touchpoint's sums.
@@ -155,6 +159,8 @@ impl Store {
                 Column::F64(median),
                 Column::F64(p95),
                 Column::F64(max),
+                Column::U64(bounces),
+                Column::F64(engaged),
             ] = &block.columns[..]
             else {
                 return Err(unexpected(QUERY));
@@ -170,6 +176,8 @@ impl Store {
                 median_seconds: median[n],
                 p95_seconds: p95[n],
                 max_seconds: max[n],
+                bounces: bounces[n],
+                mean_engaged_seconds: engaged[n],
             }));
         }
         Ok(rows)

@@ -10,7 +10,9 @@ SELECT
     avg(seconds) AS mean_seconds,
     quantileExactInclusive(0.5)(seconds) AS median_seconds,
     quantileExactInclusive(0.95)(seconds) AS p95_seconds,
-    max(seconds) AS max_seconds
+    max(seconds) AS max_seconds,
+    countIf(is_bounce) AS bounces,
+    avg(engaged_seconds) AS mean_engaged_seconds
 FROM
 (
     SELECT
@@ -18,13 +20,18 @@ FROM
         visitor,
         toUInt64(events) AS events,
         toUInt64(page_views) AS page_views,
-        (toUnixTimestamp64Milli(end) - toUnixTimestamp64Milli(start)) / 1000 AS seconds
+        (toUnixTimestamp64Milli(end) - toUnixTimestamp64Milli(start)) / 1000 AS seconds,
+        is_bounce,
+        engaged_ms / 1000 AS engaged_seconds,
+        sum(sign) AS times
     FROM sessions
     WHERE project = {project:String}
         AND start >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') AND start < fromUnixTimestamp64Milli({to:Int64}, 'UTC')
-    GROUP BY sessions.channel, visitor, start, end, events, page_views
-    HAVING sum(sign) > 0
+    GROUP BY sessions.channel, visitor, start, end, events, page_views, is_bounce, engaged_ms
+    HAVING times > 0
 ) AS standing
+-- Once, but for sessions of one visitor that are alike in all of this.
+ARRAY JOIN range(toUInt64(times)) AS nth
 LEFT JOIN persons ON standing.visitor = persons.key
 GROUP BY channel
 ORDER BY channel

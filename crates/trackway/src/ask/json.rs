@@ -52,6 +52,7 @@ pub fn sessions(answer: &pb::SessionSummaryResponse) -> Value {
             "channel": row.channel,
             "sessions": row.sessions,
             "sessions_single_event": row.sessions_single_event,
+            "sessions_bounced": row.sessions_bounced,
             "persons": row.persons,
             "events": row.events,
             "page_views": row.page_views,
@@ -59,6 +60,7 @@ pub fn sessions(answer: &pb::SessionSummaryResponse) -> Value {
             "seconds_median": row.seconds_median,
             "seconds_p95": row.seconds_p95,
             "seconds_max": row.seconds_max,
+            "engaged_seconds_mean": row.engaged_seconds_mean,
         })
     };
     json!({

@@ -137,6 +137,15 @@ fn check_projects(at: Place<'_>, projects: &[Project]) -> Result<(), ConfigError
         }
         at.range(&key("session_gap_seconds"), project.session_gap_seconds, 1..=86_400)?;
         at.range(&key("session_length_max_seconds"), project.session_length_max_seconds, 60..=604_800)?;
+        let zone = &project.session_midnight_zone;
+        let known = crate::parts::rules::midnight(zone).is_ok();
+        at.that(
+            &key("session_midnight_zone"),
+            zone,
+            known,
+            "a name of the time zone database, such as Europe/Berlin, or empty",
+        )?;
+        at.range(&key("session_bounce_seconds"), project.session_bounce_seconds, 0..=3600)?;
         check_channels(at, n, project)?;
         for (t, touchpoint) in project.touchpoints.iter().enumerate() {
             let key = |field: &str| format!("projects[{n}].touchpoints[{t}].{field}");

@@ -369,6 +369,20 @@ section! {
         session_gap_seconds: u32 = 1800,
         /// Length that ends a session. 60 to 604800.
         session_length_max_seconds: u32 = 86_400,
+        /// Time zone whose midnight ends a session, for example "Europe/Berlin". Empty: midnight ends none. A change of
+        /// this and of what follows cuts the sessions that are still held anew.
+        session_midnight_zone: String = String::new(),
+        /// Whether another campaign begins a session.
+        session_split_campaign: bool = false,
+        /// Whether coming from another website (no search engine, no social network) begins a session.
+        session_split_referral: bool = false,
+        /// Whether an event of another user on the same device begins a session.
+        session_split_user: bool = false,
+        /// Whether what trackers report by themselves prolongs a session: heartbeats, engagement, that a page was left.
+        /// They are never counted as its events.
+        session_passive_extends: bool = true,
+        /// A session of one event that is shorter and less engaged than this is a bounce. 0 to 3600; 0: none is.
+        session_bounce_seconds: u32 = 10,
         /// Touchpoints: which events are contacts on the customer's way. The first rule that matches an event wins. A change
         /// holds for events that come after the worker's restart.
         touchpoints: Vec<Touchpoint> = Vec::new(),

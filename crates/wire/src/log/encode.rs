@@ -91,7 +91,7 @@ fn fields_of_event<O: Out>(out: &mut O, event: &Event) {
 }
 
 /// Where fields go. Those that hold their type's default are left out, as proto3 wants it.
-trait Out: Sized {
+pub(super) trait Out: Sized {
     fn varint(&mut self, value: u64);
 
     fn bytes(&mut self, bytes: &[u8]);
@@ -135,14 +135,14 @@ trait Out: Sized {
     }
 }
 
-fn zigzag(value: i64) -> u64 {
+pub(super) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// Counts what would be written.
-struct Length(usize);
+pub(super) struct Length(usize);
 
-fn counted(fill: impl FnOnce(&mut Length)) -> usize {
+pub(super) fn counted(fill: impl FnOnce(&mut Length)) -> usize {
     let mut length = Length(0);
     fill(&mut length);
     length.0

@@ -248,6 +248,13 @@ fn spoiled_record(bytes: &[u8]) {
 }
 
 fn events_record(record: bytes::Bytes) {
+    let by_prost = log::decode::<pb::EventsRecord>(record.clone()).ok().and_then(|record| record.body);
+    match (log::read_events(&record), &by_prost) {
+        (Ok(log::EventsRecord::Events(events)), Some(pb::events_record::Body::Events(by_prost))) => {
+            assert_eq!(events.events.len(), by_prost.events.len());
+        }
+        (read, by_prost) => assert_eq!(read.is_ok(), by_prost.is_some(), "{read:?}"),
+    }
     if let Some((_, events)) = read(record.clone()) {
         for event in events {
             let (visitor, again) = read(written(&event)).expect("our own record");

@@ -1,12 +1,11 @@
 //! What the first stage tells the second: per flush and partition of `journeys` one record with all its persons.
 
 use hashbrown::HashMap;
-use trackway_domain::event::Event;
-use trackway_domain::id::{PersonKey, ProjectId, Visitor};
+use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::identity::aliases;
-use trackway_wire::log::{self, pb};
+use trackway_wire::log::{self, Entry, LoggedEvent, pb};
 
-use super::key_bytes;
+use super::{Sender, key_bytes};
 use crate::stage::{Derived, FlushRange, Target};
 
 /// Entries collected since the last flush.
@@ -21,10 +20,32 @@ struct OnePartition {
     names: Vec<String>,
     name_numbers: HashMap<String, u32>,
     projects: Vec<String>,
-    entries: Vec<pb::PersonEntry>,
+    entries: Vec<Person>,
     /// Where a person's open entry is.
     places: HashMap<PersonKey, usize>,
+    /// Of all persons; each knows its first and last.
+    events: Vec<OneEvent>,
     aliases: Vec<pb::UserAlias>,
+}
+
+#[derive(Debug)]
+struct Person {
+    key: PersonKey,
+    project: u32,
+    user_id: String,
+    visitor_id: String,
+    /// First and last of its events.
+    events: Option<(usize, usize)>,
+    steps: Vec<pb::PersonStep>,
+}
+
+#[derive(Debug)]
+struct OneEvent {
+    name: u32,
+    time_ms: i64,
+    key: u64,
+    /// The person's next.
+    next: Option<usize>,
 }
 
 impl Entries {
@@ -33,34 +54,43 @@ impl Entries {
     }
 
     /// A person did something, known by the key that it is kept under.
-    pub fn event(&mut self, project: &ProjectId, person: PersonKey, visitor: &Visitor, event: &Event) {
+    pub fn event(&mut self, project: &ProjectId, person: PersonKey, sender: Sender<'_>, event: &LoggedEvent<'_>) {
         let to = self.of(person);
-        let name = match to.name_numbers.get(&event.received.name) {
+        let name = match to.name_numbers.get(event.name) {
             Some(&number) => number,
             None => {
                 let number = u32::try_from(to.names.len()).expect("fewer names than 2^32 in a flush");
-                to.names.push(event.received.name.clone());
-                to.name_numbers.insert(event.received.name.clone(), number);
+                to.names.push(event.name.to_owned());
+                to.name_numbers.insert(event.name.to_owned(), number);
                 number
             }
         };
-        let entry = to.entry(project, person);
-        entry.names.push(name);
-        entry.times_ms.push(event.time.0);
-        entry.keys.push(event.key.0);
-        match visitor {
-            Visitor::Device(id) if entry.visitor_id.is_empty() => entry.visitor_id.clone_from(id),
-            Visitor::User(id) if entry.user_id.is_empty() => entry.user_id.clone_from(id),
-            Visitor::Device(_) | Visitor::User(_) => {}
+        let number = to.events.len();
+        to.events.push(OneEvent { name, time_ms: event.time.0, key: event.key.0, next: None });
+        let place = to.place(project, person);
+        let entry = &mut to.entries[place];
+        match &mut entry.events {
+            Some((_, last)) => {
+                to.events[*last].next = Some(number);
+                *last = number;
+            }
+            none => *none = Some((number, number)),
         }
-        if let Some(user) = event.received.user_id.as_ref().filter(|_| entry.user_id.is_empty()) {
-            entry.user_id.clone_from(user);
+        match sender {
+            Sender::Device(id) if entry.visitor_id.is_empty() => id.clone_into(&mut entry.visitor_id),
+            Sender::User(id) if entry.user_id.is_empty() => id.clone_into(&mut entry.user_id),
+            Sender::Device(_) | Sender::User(_) => {}
+        }
+        if entry.user_id.is_empty() {
+            event.user_id.clone_into(&mut entry.user_id);
         }
     }
 
     /// Something became known of a device.
     pub fn step(&mut self, project: &ProjectId, device: PersonKey, device_id: &str, step: pb::PersonStep) {
-        let entry = self.of(device).entry(project, device);
+        let to = self.of(device);
+        let place = to.place(project, device);
+        let entry = &mut to.entries[place];
         if entry.visitor_id.is_empty() {
             device_id.clone_into(&mut entry.visitor_id);
         }
@@ -82,8 +112,7 @@ impl Entries {
             if to.entries.is_empty() && to.aliases.is_empty() {
                 continue;
             }
-            let OnePartition { names, projects, entries, aliases, .. } = std::mem::take(to);
-            let entries = pb::PersonEntries {
+            let rest = pb::PersonEntries {
                 origin: Some(pb::Origin {
                     topic: "events".to_owned(),
                     partition: self.source,
@@ -91,14 +120,18 @@ impl Entries {
                     index: 0,
                     after: None,
                 }),
-                names,
-                projects,
-                entries,
+                names: std::mem::take(&mut to.names),
+                projects: std::mem::take(&mut to.projects),
+                entries: Vec::new(),
                 through: range.last,
-                aliases,
+                aliases: std::mem::take(&mut to.aliases),
             };
-            let record = pb::JourneysRecord { body: Some(pb::journeys_record::Body::Entries(entries)) };
-            records.push(Derived { target: Target::Journeys, partition, value: log::encode(&record) });
+            let value = log::encode_entries(&rest, to.entries.iter().map(|person| person.entry(&to.events)));
+            records.push(Derived { target: Target::Journeys, partition, value });
+            to.name_numbers.clear();
+            to.entries.clear();
+            to.places.clear();
+            to.events.clear();
         }
         records
     }
@@ -110,18 +143,23 @@ impl Entries {
 }
 
 impl OnePartition {
-    fn entry(&mut self, project: &ProjectId, person: PersonKey) -> &mut pb::PersonEntry {
-        let place = match self.places.get(&person) {
-            Some(&place) => place,
-            None => {
-                let project = self.project(project);
-                let entry = pb::PersonEntry { person: key_bytes(person), project, ..pb::PersonEntry::default() };
-                self.entries.push(entry);
-                self.places.insert(person, self.entries.len() - 1);
-                self.entries.len() - 1
-            }
-        };
-        &mut self.entries[place]
+    /// Where the person's entry is, which is made if there is none.
+    fn place(&mut self, project: &ProjectId, person: PersonKey) -> usize {
+        if let Some(&place) = self.places.get(&person) {
+            return place;
+        }
+        let place = self.entries.len();
+        let project = self.project(project);
+        self.entries.push(Person {
+            key: person,
+            project,
+            user_id: String::new(),
+            visitor_id: String::new(),
+            events: None,
+            steps: Vec::new(),
+        });
+        self.places.insert(person, place);
+        place
     }
 
     fn project(&mut self, project: &ProjectId) -> u32 {
@@ -130,5 +168,20 @@ impl OnePartition {
             self.projects.len() - 1
         });
         u32::try_from(number).expect("few projects")
+    }
+}
+
+impl Person {
+    fn entry<'a>(&'a self, all: &'a [OneEvent]) -> Entry<'a, impl Iterator<Item = (u32, i64, u64)> + Clone + 'a> {
+        let first = self.events.map(|(first, _)| &all[first]);
+        let events = std::iter::successors(first, |event| event.next.map(|next| &all[next]));
+        Entry {
+            person: self.key.0.to_be_bytes(),
+            project: self.project,
+            user_id: &self.user_id,
+            visitor_id: &self.visitor_id,
+            events: events.map(|event| (event.name, event.time_ms, event.key)),
+            steps: &self.steps,
+        }
     }
 }

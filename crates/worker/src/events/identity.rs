@@ -1,13 +1,12 @@
 //! Who the visitor of an event is.
 
-use trackway_domain::event::Event;
-use trackway_domain::id::{PersonKey, ProjectId, Visitor};
+use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::identity::{self, Identified};
 use trackway_domain::time::ReceivedAt;
 use trackway_store::rows::{IdentityChangeRow, IdentityRow, identity_version};
-use trackway_wire::log::pb;
+use trackway_wire::log::{LoggedEvent, pb};
 
-use super::{EventsStage, Request, key_bytes};
+use super::{EventsStage, Request, Sender, key_bytes};
 use crate::clock::PartitionClock;
 
 impl EventsStage {
@@ -15,21 +14,21 @@ impl EventsStage {
     ///
     /// Who a visitor is holds whoever says it, a bot too: the same person may come from a hosting range today and from
     /// home tomorrow.
-    pub(super) fn identify(&mut self, event: &Event, user: Option<PersonKey>, request: &Request<'_>) {
+    pub(super) fn identify(&mut self, event: &LoggedEvent<'_>, user: Option<PersonKey>, request: &Request<'_>) {
         // A user's server-side self has nothing to learn: an event of it that names another is that other's alone.
-        let (Some(user), Visitor::Device(id)) = (user, request.visitor) else { return };
+        let (Some(user), Sender::Device(id)) = (user, request.sender) else { return };
         let link = &mut self.visitors.get_mut(&request.visitor_key).expect("the visitor is held").link;
         let from = match identity::on_event(user, event.order(), link) {
             Identified::Known => return,
             Identified::Joined => None,
             Identified::Moved { from } => Some(from),
         };
-        let user_id = event.received.user_id.clone().unwrap_or_default();
+        let user_id = event.user_id.to_owned();
         let row = IdentityRow {
             project: request.project.as_str().into(),
             key: request.visitor_key.0,
             person: user.0,
-            visitor_id: id.clone(),
+            visitor_id: id.to_owned(),
             user_id: user_id.clone(),
             at_ms: event.time.0,
             by_alias: false,
@@ -46,19 +45,21 @@ impl EventsStage {
     }
 
     /// An alias says that another id, of a device or of a user, is this user too. The second stage joins them.
-    pub(super) fn on_alias(&mut self, event: &Event, user: Option<PersonKey>, request: &Request<'_>) {
-        let (Some(user), Some(other)) = (user, &event.received.other_id) else { return };
-        let project = request.project;
+    pub(super) fn on_alias(&mut self, event: &LoggedEvent<'_>, user: Option<PersonKey>, request: &Request<'_>) {
+        let (Some(user), other, project) = (user, event.other_id, request.project) else { return };
+        if other.is_empty() {
+            return;
+        }
         if identity::is_refused(other) {
             metrics::counter!("worker_identity_refused_total", "reason" => "placeholder").increment(1);
             return;
         }
-        let user_id = event.received.user_id.as_deref().unwrap_or_else(|| event.visitor.id());
+        let user_id = if event.user_id.is_empty() { request.sender.id() } else { event.user_id };
         let alias = pb::person_step::Step::Alias(key_bytes(user));
         let step = pb::PersonStep { step: Some(alias), user_id: user_id.to_owned() };
         self.entries.step(project, PersonKey::of_device(project, other), other, step);
         // The id of the very device that speaks is no user's.
-        if !matches!(request.visitor, Visitor::Device(id) if id == other) {
+        if request.sender != Sender::Device(other) {
             self.entries.alias(project, (user, user_id), (PersonKey::of_user(project, other), other));
         }
     }

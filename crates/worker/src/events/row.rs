@@ -1,22 +1,28 @@
 //! An event as a row: what the tracker said, and what we make of it.
 
-use std::hash::Hash;
+use std::borrow::Cow;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
-use trackway_domain::event::{Consent, Event, EventKind, TimeSource};
-use trackway_domain::feedback;
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use trackway_domain::event::{Consent, EventKind, TimeSource};
+use trackway_domain::feedback::{self, Feedback};
 use trackway_domain::id::PersonKey;
+use trackway_domain::revenue::Revenue;
 use trackway_domain::rules::ProjectRules;
-use trackway_domain::session::Landing;
+use trackway_domain::session::{Facts, Landing, LandingKind, Role};
 use trackway_domain::time::ReceivedAt;
-use trackway_domain::touchpoint;
+use trackway_domain::touchpoint::{self, TouchpointRule};
 use trackway_enrich::geo::{Place, Places};
-use trackway_enrich::language::language;
+use trackway_enrich::landing::{self, Arrival};
+use trackway_enrich::language::{Language, language};
+use trackway_enrich::page::{self, Page};
 use trackway_enrich::query::Tags;
-use trackway_enrich::user_agent::UserAgent;
-use trackway_enrich::{landing, page, screen, user_agent};
+use trackway_enrich::screen;
+use trackway_enrich::user_agent::{self, UserAgent};
 use trackway_store::rows::EventRow;
+use trackway_wire::activity;
+use trackway_wire::log::LoggedEvent;
 use trackway_wire::properties::property;
 
 use super::Request;
@@ -26,19 +32,20 @@ use super::Request;
 const REMEMBERED_MAX: usize = 20_000;
 
 /// What we make of an event.
-pub(super) struct Enriched {
+pub(super) struct Enriched<'a> {
     /// The page or screen, if the event is a view of one.
-    pub page: Option<Arc<str>>,
-    pub landing: Option<Arc<Landing>>,
+    page: Option<Arc<str>>,
+    /// The page's host, if the event is a view of one.
+    host: Option<Arc<str>>,
+    landing: Option<Arc<Landing>>,
     /// Why the sender is taken for a machine, or empty.
-    pub bot: String,
+    pub bot: &'a str,
+    at: Page<'a>,
+    language: Language,
     user_agent: Arc<UserAgent>,
     place: Arc<Place>,
-    touchpoint: String,
-    stage: String,
-    feedback: &'static str,
-    score_micros: Option<i64>,
-    comment: String,
+    touchpoint: Option<&'a TouchpointRule>,
+    feedback: Option<Feedback<'a>>,
 }
 
 /// Where a row comes from.
@@ -46,6 +53,14 @@ pub(super) struct Origin {
     pub partition: u32,
     pub offset: u64,
     pub index: u32,
+}
+
+/// What was decided of an event before its row.
+pub(super) struct Stamp {
+    pub kind: EventKind,
+    pub time_source: TimeSource,
+    pub late: bool,
+    pub received: ReceivedAt,
 }
 
 #[derive(Debug, Default)]
@@ -57,50 +72,61 @@ pub(super) struct Enricher {
     /// Where everything is without a database.
     nowhere: Arc<Place>,
     user_agents: HashMap<String, Arc<UserAgent>>,
-    pages: HashSet<Arc<str>>,
-    landings: HashSet<Arc<Landing>>,
+    /// Pages and hosts.
+    texts: HashSet<Arc<str>>,
+    landings: HashTable<Arc<Landing>>,
+    facts: HashSet<Arc<Facts>>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Enricher {
-    pub fn enrich(&mut self, event: &Event, request: &Request<'_>, rules: &ProjectRules) -> Enriched {
-        let context = &event.received.context;
-        let path = page::parse(&context.url).path;
-        let tags = Tags::from(&context.campaign);
-        let landing = landing::landing(&context.url, &context.referrer, tags, &rules.channels);
-        let landing = landing.map(|landing| self.landing(landing.into()));
-        let page = match event.received.kind {
-            EventKind::Page => Some(self.page(path)),
-            EventKind::Screen => Some(self.page(&context.page_name)),
-            EventKind::Track | EventKind::Identify | EventKind::Group | EventKind::Alias => None,
+    pub fn enrich<'a>(
+        &mut self,
+        event: &LoggedEvent<'a>,
+        kind: EventKind,
+        request: &Request<'a>,
+        rules: &'a ProjectRules,
+    ) -> Enriched<'a> {
+        let at = page::parse(event.url);
+        let tags = Tags {
+            source: Cow::Borrowed(event.utm_source),
+            medium: Cow::Borrowed(event.utm_medium),
+            name: Cow::Borrowed(event.utm_campaign),
         };
-        let agent = if context.user_agent.is_empty() { request.user_agent } else { &context.user_agent };
-        let channel = landing.as_ref().map_or("", |landing| landing.channel.as_str());
-        let property = |name: &str| property(&event.received.properties, name);
-        let rule = match event.received.kind.is_activity() {
-            true => touchpoint::find(&rules.touchpoints, &event.received.name, path, channel, property),
-            false => None,
+        let landing = landing::arrival(event.url, &at, event.referrer, tags, &rules.channels);
+        let landing = landing.map(|arrival| self.landing(arrival));
+        let (page, host) = match kind {
+            EventKind::Page => (Some(self.text(at.path)), Some(self.text(at.host))),
+            EventKind::Screen => (Some(self.text(event.page_name)), None),
+            EventKind::Track | EventKind::Identify | EventKind::Group | EventKind::Alias => (None, None),
         };
-        let said = match event.received.kind.is_activity() {
-            true => feedback::find(rules.feedback(), &event.received.name, property),
-            false => None,
-        };
+        let agent = if event.user_agent.is_empty() { request.user_agent } else { event.user_agent };
+        let (mut touchpoint, mut feedback) = (None, None);
+        if kind.is_activity() {
+            let channel = landing.as_ref().map_or("", |landing| landing.channel.as_str());
+            let properties = event.properties;
+            let property = |name: &str| property(properties, name);
+            touchpoint = touchpoint::find(&rules.touchpoints, event.name, at.path, channel, property);
+            feedback = feedback::find(rules.feedback(), event.name, property);
+        }
         let user_agent = self.user_agent(agent);
         // What the gateway knows of the sender (its address) comes before what the sender says of itself.
         let bot = match (request.bot, user_agent.bot) {
             ("", Some(bot)) => bot.as_str(),
             (bot, _) => bot,
         };
+        let place = self.place(address(event, request));
         Enriched {
             page,
-            bot: bot.to_owned(),
-            user_agent,
-            place: self.place(if context.ip.is_empty() { request.ip } else { &context.ip }),
-            touchpoint: rule.map(|rule| rule.name.clone()).unwrap_or_default(),
-            stage: rule.map(|rule| rule.stage.clone()).unwrap_or_default(),
-            feedback: said.as_ref().map_or("", |said| said.kind.as_str()),
-            score_micros: said.as_ref().and_then(|said| said.score_micros),
-            comment: said.map(|said| said.text.into_owned()).unwrap_or_default(),
+            host,
             landing,
+            bot,
+            at,
+            language: language(event.locale),
+            user_agent,
+            place,
+            touchpoint,
+            feedback,
         }
     }
 
@@ -116,34 +142,76 @@ impl Enricher {
         remembered(&mut self.found_places, ip, find)
     }
 
-    fn page(&mut self, page: &str) -> Arc<str> {
-        if let Some(found) = self.pages.get(page) {
+    /// What a session needs of an event.
+    ///
+    /// - `user`: the user that the event names, if the project's sessions split by it.
+    pub fn facts(
+        &mut self,
+        event: &LoggedEvent<'_>,
+        kind: EventKind,
+        enriched: &Enriched<'_>,
+        request: &Request<'_>,
+        user: Option<PersonKey>,
+    ) -> Arc<Facts> {
+        let role = activity::role(request.protocol, kind, event.name, event.properties);
+        let is_view = role == Role::View;
+        let facts = Facts {
+            role,
+            page: enriched.page.clone().filter(|_| is_view),
+            host: enriched.host.clone().filter(|_| is_view),
+            landing: enriched.landing.clone(),
+            user,
+            revenue: event.revenue_micros.map(|micros| Revenue { micros, currency: event.currency.to_owned() }),
+        };
+        if facts.user.is_some() || facts.revenue.is_some() {
+            // Hardly ever the same twice.
+            return Arc::new(facts);
+        }
+        if let Some(found) = self.facts.get(&facts) {
             return found.clone();
         }
-        let page: Arc<str> = page.into();
-        remember(&mut self.pages, page.clone());
-        page
+        if self.facts.len() >= REMEMBERED_MAX {
+            self.facts.clear();
+        }
+        let facts = Arc::new(facts);
+        self.facts.insert(facts.clone());
+        facts
     }
 
-    fn landing(&mut self, landing: Landing) -> Arc<Landing> {
-        if let Some(found) = self.landings.get(&landing) {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(found) = self.texts.get(text) {
             return found.clone();
         }
-        let landing = Arc::new(landing);
-        remember(&mut self.landings, landing.clone());
+        if self.texts.len() >= REMEMBERED_MAX {
+            self.texts.clear();
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(text.clone());
+        text
+    }
+
+    fn landing(&mut self, arrival: Arrival<'_>) -> Arc<Landing> {
+        let hash = |parts: ([&str; 4], LandingKind)| self.hasher.hash_one(parts);
+        let parts = ([arrival.channel, &arrival.source, &arrival.medium, &arrival.campaign], arrival.kind);
+        let hashed = hash(parts);
+        if let Some(found) = self.landings.find(hashed, |landing| parts_of(landing) == parts) {
+            return found.clone();
+        }
+        if self.landings.len() >= REMEMBERED_MAX {
+            self.landings.clear();
+        }
+        let landing: Arc<Landing> = Arc::new(arrival.into());
+        self.landings.insert_unique(hashed, landing.clone(), |landing| hash(parts_of(landing)));
         landing
     }
 }
 
-fn remember<T: Eq + Hash>(known: &mut HashSet<T>, new: T) {
-    if known.len() >= REMEMBERED_MAX {
-        known.clear();
-    }
-    known.insert(new);
+fn parts_of(landing: &Landing) -> ([&str; 4], LandingKind) {
+    ([&landing.channel, &landing.source, &landing.medium, &landing.campaign], landing.kind)
 }
 
 /// What is known of `text`, worked out where it is met for the first time.
-fn remembered<T>(known: &mut HashMap<String, Arc<T>>, text: &str, find: impl FnOnce(&str) -> T) -> Arc<T> {
+pub(super) fn remembered<T>(known: &mut HashMap<String, Arc<T>>, text: &str, find: impl FnOnce(&str) -> T) -> Arc<T> {
     if let Some(found) = known.get(text) {
         return found.clone();
     }
@@ -155,31 +223,36 @@ fn remembered<T>(known: &mut HashMap<String, Arc<T>>, text: &str, find: impl FnO
     found
 }
 
-pub(super) fn to_row(
-    event: Event,
-    request: &Request<'_>,
+/// The client's address: where a server speaks for it, the event's own.
+fn address<'a>(event: &LoggedEvent<'a>, request: &Request<'a>) -> &'a str {
+    if event.ip.is_empty() { request.ip } else { event.ip }
+}
+
+/// The row of an event, all borrowed.
+pub(super) fn to_row<'a>(
+    event: &'a LoggedEvent<'a>,
+    request: &'a Request<'a>,
     under: PersonKey,
-    enriched: Enriched,
+    enriched: &'a Enriched<'a>,
     origin: Origin,
-    late: bool,
-    received: ReceivedAt,
-) -> EventRow {
-    let event_received = event.received;
-    let context = event_received.context;
-    let at = page::parse(&context.url);
-    let (host, path) = (at.host.to_owned(), at.path.to_owned());
-    let landing = enriched.landing.as_deref().cloned().unwrap_or_default();
+    stamp: Stamp,
+) -> EventRow<&'a str> {
+    let landing = enriched.landing.as_deref();
+    let of_landing = |part: fn(&Landing) -> &String| landing.map_or("", |landing| part(landing));
+    let touchpoint = enriched.touchpoint;
+    let feedback = enriched.feedback.as_ref();
+    let (user_agent, place) = (&enriched.user_agent, &enriched.place);
     EventRow {
-        project: request.project.as_str().into(),
+        project: request.project.as_str(),
         person: under.0,
         visitor: request.visitor_key.0,
-        visitor_id: request.visitor.id().to_owned(),
-        user_id: event_received.user_id.unwrap_or_default(),
+        visitor_id: request.sender.id(),
+        user_id: event.user_id,
         time_ms: event.time.0,
-        sequence: event_received.sequence,
+        sequence: event.sequence,
         event_key: event.key.0,
-        event_id: event_received.id.unwrap_or_default(),
-        kind: match event_received.kind {
+        event_id: event.id,
+        kind: match stamp.kind {
             EventKind::Track => "track",
             EventKind::Page => "page",
             EventKind::Screen => "screen",
@@ -187,61 +260,62 @@ pub(super) fn to_row(
             EventKind::Group => "group",
             EventKind::Alias => "alias",
         },
-        event: event_received.name,
-        host,
-        path,
-        url: context.url,
-        title: context.title,
-        referrer: context.referrer,
-        channel: landing.channel,
-        source: landing.source,
-        medium: landing.medium,
-        campaign: landing.campaign,
-        term: context.campaign.term,
-        content: context.campaign.content,
-        touchpoint: enriched.touchpoint,
-        stage: enriched.stage,
-        feedback: enriched.feedback,
-        score_micros: enriched.score_micros,
-        comment: enriched.comment,
-        browser: enriched.user_agent.browser.clone(),
-        browser_version: enriched.user_agent.browser_version.clone(),
-        os: enriched.user_agent.os.clone(),
-        os_version: enriched.user_agent.os_version.clone(),
-        device: enriched.user_agent.device.clone(),
-        device_brand: enriched.user_agent.device_brand.clone(),
-        device_model: enriched.user_agent.device_model.clone(),
-        language: language(&context.locale).as_str().to_owned(),
-        locale: context.locale,
-        screen_width: context.screen.0,
-        screen_height: context.screen.1,
-        screen_class: screen::class(context.screen.0, context.screen.1),
-        library: context.library,
-        library_version: context.library_version,
-        protocol: request.protocol.to_owned(),
-        properties: event_received.properties,
-        traits: event_received.traits,
+        event: event.name,
+        host: enriched.at.host,
+        path: enriched.at.path,
+        url: event.url,
+        title: event.title,
+        referrer: event.referrer,
+        channel: of_landing(|landing| &landing.channel),
+        landing: landing.map_or("", |landing| landing.kind.as_str()),
+        source: of_landing(|landing| &landing.source),
+        medium: of_landing(|landing| &landing.medium),
+        campaign: of_landing(|landing| &landing.campaign),
+        term: event.utm_term,
+        content: event.utm_content,
+        touchpoint: touchpoint.map_or("", |rule| &rule.name),
+        stage: touchpoint.map_or("", |rule| &rule.stage),
+        feedback: feedback.map_or("", |said| said.kind.as_str()),
+        score_micros: feedback.and_then(|said| said.score_micros),
+        comment: feedback.map_or("", |said| &said.text),
+        browser: &user_agent.browser,
+        browser_version: &user_agent.browser_version,
+        os: &user_agent.os,
+        os_version: &user_agent.os_version,
+        device: &user_agent.device,
+        device_brand: &user_agent.device_brand,
+        device_model: &user_agent.device_model,
+        language: enriched.language.as_str(),
+        locale: event.locale,
+        screen_width: event.screen.0,
+        screen_height: event.screen.1,
+        screen_class: screen::class(event.screen.0, event.screen.1),
+        library: event.library,
+        library_version: event.library_version,
+        protocol: request.protocol,
+        properties: event.properties,
+        traits: event.traits,
         bot: enriched.bot,
-        revenue_micros: event_received.revenue.as_ref().map(|revenue| revenue.micros),
-        currency: event_received.revenue.map(|revenue| revenue.currency).unwrap_or_default(),
-        ip: if context.ip.is_empty() { request.ip.to_owned() } else { context.ip },
-        country: enriched.place.country.clone(),
-        region: enriched.place.region.clone(),
-        city: enriched.place.city.clone(),
-        tracker_session: context.session,
-        consent: match context.consent {
+        revenue_micros: event.revenue_micros,
+        currency: if event.revenue_micros.is_some() { event.currency } else { "" },
+        ip: address(event, request),
+        country: &place.country,
+        region: &place.region,
+        city: &place.city,
+        tracker_session: event.session,
+        consent: match event.consent {
             Consent::Unknown => "",
             Consent::Granted => "granted",
             Consent::Denied => "denied",
         },
-        received_ms: received.0,
-        time_source: match event.time_source {
+        received_ms: stamp.received.0,
+        time_source: match stamp.time_source {
             TimeSource::Client => "client",
             TimeSource::Corrected => "corrected",
             TimeSource::Received => "received",
             TimeSource::Replaced => "replaced",
         },
-        late,
+        late: stamp.late,
         origin_partition: origin.partition,
         origin_offset: origin.offset,
         origin_index: origin.index,

@@ -1,11 +1,13 @@
 //! Sessions of the visitors at hand: what an event does to them, and the rows that say so.
 
-use trackway_domain::event::Event;
+use trackway_domain::event::EventKind;
 use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::{Session, SessionEvent, VisitorSessions};
 use trackway_domain::time::ReceivedAt;
 use trackway_store::rows::SessionRow;
+use trackway_wire::activity;
+use trackway_wire::log::LoggedEvent;
 
 use super::row::Enriched;
 use super::{EventsStage, Request, VisitorState};
@@ -26,18 +28,23 @@ impl EventsStage {
     }
 
     /// The visitor was active: the event opens or extends a session. The visitor is held already.
+    ///
+    /// - `user`: the user that the event names.
     pub(super) fn on_activity(
         &mut self,
-        event: &Event,
-        enriched: &Enriched,
+        event: &LoggedEvent<'_>,
+        kind: EventKind,
+        enriched: &Enriched<'_>,
+        user: Option<PersonKey>,
         request: &Request<'_>,
         clock: &PartitionClock,
     ) {
-        let visitor = self.visitors.get_mut(&request.visitor_key).expect("the visitor is held");
         let rules = &clock.rules.project(request.project).session;
-        let event =
-            SessionEvent { order: event.order(), page: enriched.page.clone(), landing: enriched.landing.clone() };
-        visitor.sessions.on_event(event, rules, clock.log_time);
+        let facts = self.enricher.facts(event, kind, enriched, request, user.filter(|_| rules.split_user));
+        let engaged_ms = activity::engaged_ms(request.protocol, event.name, event.properties);
+        let event = SessionEvent { order: event.order(), engaged_ms, facts };
+        let visitor = self.visitors.get_mut(&request.visitor_key).expect("the visitor is held");
+        visitor.sessions.on_event(&event, rules, clock.log_time);
         if !std::mem::replace(&mut visitor.dirty, true) {
             self.dirty.push(request.visitor_key);
         }
@@ -93,21 +100,28 @@ impl EventsStage {
 }
 
 fn session_row(project: &ProjectId, visitor: PersonKey, session: Session, sign: i8) -> SessionRow {
-    let text = |page: Option<std::sync::Arc<str>>| page.map(|page| page.to_string()).unwrap_or_default();
+    let text = |text: Option<std::sync::Arc<str>>| text.map(|text| text.to_string()).unwrap_or_default();
     let landing = session.landing.as_deref().cloned().unwrap_or_default();
     SessionRow {
         project: project.as_str().into(),
         visitor: visitor.0,
+        session_key: session.key.0,
         start_ms: session.start.0,
         end_ms: session.end.0,
         events: session.events,
         page_views: session.page_views,
         entry_page: text(session.entry_page),
         exit_page: text(session.exit_page),
+        entry_host: text(session.entry_host),
+        exit_host: text(session.exit_host),
         channel: if session.landing.is_some() { landing.channel } else { "Direct".to_owned() },
         source: landing.source,
         medium: landing.medium,
         campaign: landing.campaign,
+        engaged_ms: session.engaged_ms,
+        is_bounce: session.is_bounce,
+        revenue_micros: session.revenue.as_ref().map(|revenue| revenue.micros),
+        currency: session.revenue.map(|revenue| revenue.currency).unwrap_or_default(),
         sign,
     }
 }

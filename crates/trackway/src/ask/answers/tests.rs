@@ -103,6 +103,7 @@ fn sessions_have_human_lengths() {
     let row = pb::SessionSummary {
         sessions: 1_000,
         sessions_single_event: 250,
+        sessions_bounced: 200,
         persons: 800,
         events: 9_000,
         page_views: 7_000,
@@ -115,8 +116,8 @@ fn sessions_have_human_lengths() {
     check(
         &sessions(&pb::SessionSummaryResponse { rows: vec![row], freshness: FRESH, cost: None }, Look::PLAIN),
         &[
-            "  channel  sessions  single event  persons  events  pages    mean  median  95%  longest",
-            "  all         1,000         25.0%      800   9,000  7,000  5m 12s  1m 36s  30m       1d",
+            "  channel  sessions  single event  bounced  persons  events  pages    mean  median  95%  longest",
+            "  all         1,000         25.0%    20.0%      800   9,000  7,000  5m 12s  1m 36s  30m       1d",
         ],
     );
 }

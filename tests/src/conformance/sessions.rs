@@ -1,8 +1,0 @@
-//! Cases of sessions: events cut into visits.
-
-use super::case::{Case, Outcome};
-
-/// Runs one case.
-pub fn run(_case: &Case) -> Outcome {
-    Outcome::skipped("not yet done")
-}
