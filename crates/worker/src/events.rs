@@ -1,9 +1,9 @@
 //! First stage, over topic `events`: dedup, identity, enrichment, sessions, touchpoints; entries for the second stage.
 
+mod changes;
 mod entries;
 mod identity;
 mod projects;
-mod refused;
 mod row;
 mod sessions;
 mod snapshot;
@@ -29,6 +29,7 @@ use trackway_wire::log::{self, DecodeError, EventsRecord, LoggedEvent, VisitorEv
 
 use crate::clock::PartitionClock;
 use crate::identities::IdentityRows;
+use crate::rejected::Refused;
 use crate::snapshots::changes::Changes;
 use crate::stage::{Decoded, Derived, FlushRange, Stage};
 use crate::touches::Touches;
@@ -36,7 +37,6 @@ use crate::tracked::Tracked;
 use entries::Entries;
 pub(crate) use identity::change_row;
 use projects::Projects;
-use refused::Refused;
 use row::Enricher;
 pub(crate) use snapshot::{key, key_bytes};
 
@@ -281,10 +281,13 @@ impl Stage for EventsStage {
         derived
     }
 
-    fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {
+    fn take_rows(&mut self, last: u64, clock: &PartitionClock) -> (EventsRows, Vec<Derived>) {
         self.tell_sessions(clock);
         self.evict(clock);
-        EventsRows { events: self.columns.take(), identities: self.identities.take(), ..std::mem::take(&mut self.rows) }
+        let (events, identities) = (self.columns.take(), self.identities.take());
+        let rows = EventsRows { events, identities, ..std::mem::take(&mut self.rows) };
+        let derived = changes::records(&rows.sessions, self.partition, last, self.entries.partitions());
+        (rows, derived)
     }
 
     fn next_due(&self, _clock: &PartitionClock) -> Option<ReceivedAt> {

@@ -15,6 +15,7 @@ mod group;
 mod identities;
 pub mod journeys;
 pub mod partition;
+mod rejected;
 pub mod snapshots;
 pub mod stage;
 mod touches;

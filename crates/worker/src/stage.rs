@@ -7,9 +7,10 @@ use bytes::Bytes;
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::time::{ReceivedAt, Watermark};
 use trackway_eventlog::Record;
-use trackway_wire::log::{self, DecodeError, pb};
+use trackway_wire::log::DecodeError;
 
 use crate::clock::PartitionClock;
+use crate::rejected;
 use crate::snapshots::changes::Changes;
 
 /// What a record turned out to be.
@@ -84,8 +85,11 @@ pub trait Stage: Send + 'static {
     /// Gives the derived records collected since the last flush.
     fn flush(&mut self, range: FlushRange) -> Vec<Derived>;
 
-    /// Closes the block: gives its rows, and lets go of state that is no longer held.
-    fn take_rows(&mut self, clock: &PartitionClock) -> Self::Rows;
+    /// Closes the block: gives its rows and the derived records that tell of them, and lets go of state that is no longer
+    /// held.
+    ///
+    /// - `last`: offset of its last record.
+    fn take_rows(&mut self, last: u64, clock: &PartitionClock) -> (Self::Rows, Vec<Derived>);
 
     /// Received time at which a tick would have an effect although nothing else waits.
     fn next_due(&self, clock: &PartitionClock) -> Option<ReceivedAt>;
@@ -236,7 +240,7 @@ impl<S: Stage> Core<S> {
                 self.clock.log_time = now;
                 self.open(offset, timestamp_ms);
                 self.next = offset + 1;
-                effects.push(Effect::Append(vec![undecodable(&value, &error)]));
+                effects.push(Effect::Append(vec![rejected::undecodable(&value, &error)]));
             }
         }
     }
@@ -273,7 +277,10 @@ impl<S: Stage> Core<S> {
     fn close_block(&mut self, end: u64, effects: &mut Vec<Effect<S::Rows>>) {
         self.close_flush(effects);
         let Some((first, timestamp_ms, _)) = self.block.take() else { return };
-        let rows = self.stage.take_rows(&self.clock);
+        let (rows, derived) = self.stage.take_rows(end - 1, &self.clock);
+        if !derived.is_empty() {
+            effects.push(Effect::Append(derived));
+        }
         effects.push(Effect::Block(Block {
             first: (first, timestamp_ms),
             end,
@@ -401,20 +408,4 @@ pub enum Waits {
     Due(ReceivedAt),
     /// Nothing.
     Nothing,
-}
-
-/// Bytes of a record that are kept in `rejected`.
-pub(crate) const REJECTED_BODY_BYTES_MAX: usize = 65_536;
-
-fn undecodable(value: &Bytes, error: &DecodeError) -> Derived {
-    let body = value.slice(..value.len().min(REJECTED_BODY_BYTES_MAX));
-    let record = pb::RejectedRecord {
-        project: String::new(),
-        protocol: "log".to_owned(),
-        reason: "undecodable".to_owned(),
-        message: error.to_string(),
-        body,
-        ..pb::RejectedRecord::default()
-    };
-    Derived { target: Target::Rejected, partition: 0, value: log::encode(&record) }
 }
