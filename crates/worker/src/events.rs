@@ -3,6 +3,7 @@
 mod entries;
 mod identity;
 mod projects;
+mod refused;
 mod row;
 mod sessions;
 mod snapshot;
@@ -13,12 +14,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trackway_domain::dedup::KnownEvents;
-use trackway_domain::event::EventKind;
+use trackway_domain::event::{EventKind, TimeSource};
 use trackway_domain::fate::Fate;
 use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::identity::{Link, stored_under};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::VisitorSessions;
+use trackway_domain::stamp;
 use trackway_domain::time::ReceivedAt;
 use trackway_enrich::geo::Places;
 use trackway_store::insert::{EncodedRows, EventColumns};
@@ -34,6 +36,7 @@ use crate::tracked::Tracked;
 use entries::Entries;
 pub(crate) use identity::change_row;
 use projects::Projects;
+use refused::Refused;
 use row::Enricher;
 pub(crate) use snapshot::{key, key_bytes};
 
@@ -51,6 +54,8 @@ pub struct EventsStage {
     rows: EventsRows,
     identities: IdentityRows,
     entries: Entries,
+    /// Records for `rejected` since the last flush.
+    rejected: Vec<Derived>,
     enricher: Enricher,
     projects: Projects,
     snapshot: snapshot::Snapshot,
@@ -94,6 +99,7 @@ impl EventsStage {
             rows: EventsRows::default(),
             identities: IdentityRows::default(),
             entries: Entries::new(partition, journeys_partitions),
+            rejected: Vec::new(),
             enricher: Enricher::default(),
             projects: Projects::default(),
             snapshot: snapshot::Snapshot::default(),
@@ -112,11 +118,11 @@ impl EventsStage {
     fn on_event(
         &mut self,
         event: &LoggedEvent<'_>,
+        (kind, time_source): (EventKind, TimeSource),
         request: &Request<'_>,
         index: u32,
         clock: &mut PartitionClock,
     ) -> Fate {
-        let (Some(kind), Some(time_source)) = (event.kind, event.time_source) else { return Fate::Rejected };
         let received = clock.log_time;
         if !self.known.claim(event.key, event.key_source(), request.received, received) {
             return Fate::Duplicate;
@@ -202,8 +208,8 @@ impl<'a> Sender<'a> {
 /// What a record of `events` says, other than time and rules.
 #[derive(Debug)]
 pub enum EventsBody<'a> {
-    /// What a visitor did.
-    Events(VisitorEvents<'a>),
+    /// What a visitor did, and the record that says so.
+    Events(VisitorEvents<'a>, &'a Bytes),
     /// A visitor is to be a person of its own.
     Unmerge(pb::VisitorUnmerge),
 }
@@ -217,7 +223,7 @@ impl Stage for EventsStage {
             EventsRecord::Tick => Ok(Decoded::Tick),
             EventsRecord::Rules(rules) => Ok(Decoded::Rules(trackway_wire::rules::rules_from_pb(&rules)?)),
             EventsRecord::Events(events) if ProjectId::is_one(events.project) => {
-                Ok(Decoded::Body(EventsBody::Events(events)))
+                Ok(Decoded::Body(EventsBody::Events(events, value)))
             }
             EventsRecord::Unmerge(unmerge) if ProjectId::is_one(&unmerge.project) => {
                 Ok(Decoded::Body(EventsBody::Unmerge(unmerge)))
@@ -227,8 +233,8 @@ impl Stage for EventsStage {
     }
 
     fn on_body(&mut self, offset: u64, received: ReceivedAt, body: EventsBody<'_>, clock: &mut PartitionClock) {
-        let body = match body {
-            EventsBody::Events(events) => events,
+        let (body, record) = match body {
+            EventsBody::Events(events, record) => (events, record),
             EventsBody::Unmerge(unmerge) => return self.on_unmerge(&unmerge, offset, clock),
         };
         let project = self.projects.of(body.project);
@@ -245,10 +251,23 @@ impl Stage for EventsStage {
             received,
             log_time: clock.log_time,
         };
-        for (index, event) in (0..).zip(&body.events) {
-            let fate = self.on_event(event, &request, index, clock);
+        let mut refused = Refused::default();
+        for (index, mut event) in (0..).zip(body.events) {
+            let fate = match (event.kind, event.time_source) {
+                (Some(kind), Some(source)) => {
+                    let (time, source) = stamp::believed(event.time, source, received);
+                    event.time = time;
+                    self.on_event(&event, (kind, source), &request, index, clock)
+                }
+                (kind, _) => {
+                    let field = if kind.is_none() { "kind" } else { "time_source" };
+                    refused.push(index, DecodeError::Field { field });
+                    Fate::Rejected
+                }
+            };
             project.count(fate);
         }
+        self.rejected.extend(refused.keep(record, (self.partition, offset)));
     }
 
     fn on_tick(&mut self, _clock: &PartitionClock) {}
@@ -262,7 +281,9 @@ impl Stage for EventsStage {
     }
 
     fn flush(&mut self, range: FlushRange) -> Vec<Derived> {
-        self.entries.flush(range)
+        let mut derived = self.entries.flush(range);
+        derived.append(&mut self.rejected);
+        derived
     }
 
     fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {
