@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trackway_domain::dedup::KnownEvents;
-use trackway_domain::event::{EventKind, TimeSource};
+use trackway_domain::event::EventKind;
 use trackway_domain::fate::Fate;
 use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::identity::{Link, stored_under};
@@ -118,11 +118,11 @@ impl EventsStage {
     fn on_event(
         &mut self,
         event: &LoggedEvent<'_>,
-        (kind, time_source): (EventKind, TimeSource),
         request: &Request<'_>,
         index: u32,
         clock: &mut PartitionClock,
     ) -> Fate {
+        let (Some(kind), Some(time_source)) = (event.kind, event.time_source) else { return Fate::Rejected };
         let received = clock.log_time;
         if !self.known.claim(event.key, event.key_source(), request.received, received) {
             return Fate::Duplicate;
@@ -233,7 +233,7 @@ impl Stage for EventsStage {
     }
 
     fn on_body(&mut self, offset: u64, received: ReceivedAt, body: EventsBody<'_>, clock: &mut PartitionClock) {
-        let (body, record) = match body {
+        let (mut body, record) = match body {
             EventsBody::Events(events, record) => (events, record),
             EventsBody::Unmerge(unmerge) => return self.on_unmerge(&unmerge, offset, clock),
         };
@@ -252,20 +252,15 @@ impl Stage for EventsStage {
             log_time: clock.log_time,
         };
         let mut refused = Refused::default();
-        for (index, mut event) in (0..).zip(body.events) {
-            let fate = match (event.kind, event.time_source) {
-                (Some(kind), Some(source)) => {
-                    let (time, source) = stamp::believed(event.time, source, received);
-                    event.time = time;
-                    self.on_event(&event, (kind, source), &request, index, clock)
-                }
-                (kind, _) => {
-                    let field = if kind.is_none() { "kind" } else { "time_source" };
-                    refused.push(index, DecodeError::Field { field });
-                    Fate::Rejected
-                }
-            };
+        for (index, event) in (0..).zip(&mut body.events) {
+            if let Some(source) = &mut event.time_source {
+                (event.time, *source) = stamp::believed(event.time, *source, received);
+            }
+            let fate = self.on_event(event, &request, index, clock);
             project.count(fate);
+            if fate == Fate::Rejected {
+                refused.push(index, if event.kind.is_none() { "kind" } else { "time_source" });
+            }
         }
         self.rejected.extend(refused.keep(record, (self.partition, offset)));
     }

@@ -22,10 +22,11 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub fn push(&mut self, index: u32, why: DecodeError) {
+    /// - `field`: what has no meaning here.
+    pub fn push(&mut self, index: u32, field: &'static str) {
         self.count += 1;
         if self.first.len() < ITEMS_MAX {
-            self.first.push((index, why));
+            self.first.push((index, DecodeError::Field { field }));
         }
     }
 
