@@ -1,7 +1,6 @@
 //! Partitions of `journeys` that write to each other, each with a log of its own, in any interleaving, with crashes, and
 //! with appends that fail in part.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -73,13 +72,9 @@ struct Subscriber {
 impl Subscriber {
     fn receive(&mut self, change: pb::MembershipChange) {
         let origin = change.origin.clone().expect("every derived record has one");
-        let last = self.last.entry((change.audience.clone(), origin.partition));
-        let known = match &last {
-            Entry::Vacant(_) => None,
-            Entry::Occupied(last) => Some(*last.get()),
-        };
-        if origin.arrival(known) == Arrival::Next {
-            last.insert_entry(origin.place());
+        let from = (change.audience.clone(), origin.partition);
+        if origin.arrival(self.last.get(&from).copied()) == Arrival::Next {
+            self.last.insert(from, origin.place());
             self.heard.push(change.clone());
         }
         let place = (origin.partition, origin.offset, origin.index);
