@@ -9,6 +9,7 @@ use trackway_domain::time::{ReceivedAt, Watermark};
 use trackway_eventlog::Record;
 use trackway_wire::log::DecodeError;
 
+use crate::WorkerError;
 use crate::clock::PartitionClock;
 use crate::rejected;
 use crate::snapshots::changes::Changes;
@@ -103,6 +104,12 @@ pub trait Stage: Send + 'static {
 
     /// The next snapshot is to be a base: what was written before it cannot be built upon.
     fn start_over(&mut self);
+
+    /// Why the state must not be used any more, if that is so: nothing that was decided since it was last asked for may
+    /// leave the partition, and its owner makes it anew from a snapshot.
+    fn failure(&mut self) -> Option<WorkerError> {
+        None
+    }
 
     /// Numbers for gauges: name and value.
     fn sizes(&self) -> Vec<(&'static str, usize)>;
@@ -345,6 +352,11 @@ impl<S: Stage> Core<S> {
         if self.is_settled() && self.next > self.snapshot_next {
             self.save_if_due(self.next, effects);
         }
+    }
+
+    /// Why the partition cannot go on, if that is so: see [`Stage::failure`]. Asked for before effects leave.
+    pub fn failure(&mut self) -> Option<WorkerError> {
+        self.stage.failure()
     }
 
     /// What waits for time to pass.
