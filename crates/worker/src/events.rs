@@ -3,6 +3,7 @@
 mod entries;
 mod identity;
 mod projects;
+mod recall;
 mod row;
 mod sessions;
 mod snapshot;
@@ -27,6 +28,7 @@ use trackway_wire::log::{self, DecodeError, EventsRecord, LoggedEvent, VisitorEv
 
 use crate::clock::PartitionClock;
 use crate::identities::IdentityRows;
+use crate::past::Question;
 use crate::snapshots::changes::Changes;
 use crate::stage::{Decoded, Derived, FlushRange, Stage};
 use crate::touches::Touches;
@@ -34,6 +36,8 @@ use crate::tracked::Tracked;
 use entries::Entries;
 pub(crate) use identity::change_row;
 use projects::Projects;
+pub use recall::Answer;
+use recall::{LetGo, Recall};
 use row::Enricher;
 pub(crate) use snapshot::{key, key_bytes};
 
@@ -46,6 +50,7 @@ pub struct EventsStage {
     /// Visitors whose sessions changed since the last block.
     dirty: Vec<PersonKey>,
     touches: Touches<PersonKey>,
+    let_go: LetGo,
     columns: EventColumns,
     /// The other rows of the block; its events are in `columns` until it is closed.
     rows: EventsRows,
@@ -62,6 +67,8 @@ struct VisitorState {
     /// The user it belongs to, once it was identified.
     link: Option<Link>,
     sessions: VisitorSessions,
+    /// Of the few whose past was let go of and asked for.
+    recall: Option<Box<Recall>>,
     dirty: bool,
     /// Minute in which it was last put into `touches`.
     touched_minute: i64,
@@ -78,6 +85,8 @@ pub struct EventsRows {
     pub identities: Vec<IdentityRow>,
     /// Commands that changed who is who.
     pub identity_changes: Vec<IdentityChangeRow>,
+    /// What is asked of the tables once these rows are in.
+    pub questions: Vec<Question>,
 }
 
 impl EventsStage {
@@ -90,6 +99,7 @@ impl EventsStage {
             visitors: Tracked::new(),
             dirty: Vec::new(),
             touches: Touches::new(),
+            let_go: LetGo::nothing(),
             columns: EventColumns::new(),
             rows: EventsRows::default(),
             identities: IdentityRows::default(),
@@ -143,6 +153,7 @@ impl EventsStage {
             self.identify(event, user, request);
             if kind.is_activity() && !is_bot {
                 self.on_activity(event, kind, &enriched, user, request, clock);
+                self.ask_where_let_go(event.time, request, index, clock);
                 self.entries.event(project, under, request.sender, event);
             }
             if kind == EventKind::Alias {
@@ -206,6 +217,8 @@ pub enum EventsBody<'a> {
     Events(VisitorEvents<'a>),
     /// A visitor is to be a person of its own.
     Unmerge(pb::VisitorUnmerge),
+    /// What was let go of comes back.
+    Recalled(Box<Answer>),
 }
 
 impl Stage for EventsStage {
@@ -222,6 +235,9 @@ impl Stage for EventsStage {
             EventsRecord::Unmerge(unmerge) if ProjectId::is_one(&unmerge.project) => {
                 Ok(Decoded::Body(EventsBody::Unmerge(unmerge)))
             }
+            EventsRecord::Recalled(recalled) => {
+                Ok(Decoded::Body(EventsBody::Recalled(Box::new(Answer::parse(&recalled)?))))
+            }
             EventsRecord::Events(_) | EventsRecord::Unmerge(_) => Err(DecodeError::Field { field: "project" }),
         }
     }
@@ -230,6 +246,7 @@ impl Stage for EventsStage {
         let body = match body {
             EventsBody::Events(events) => events,
             EventsBody::Unmerge(unmerge) => return self.on_unmerge(&unmerge, offset, clock),
+            EventsBody::Recalled(answer) => return self.on_answer(*answer, clock),
         };
         let project = self.projects.of(body.project);
         let sender = Sender::of(&body);
@@ -268,7 +285,12 @@ impl Stage for EventsStage {
     fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {
         self.tell_sessions(clock);
         self.evict(clock);
-        EventsRows { events: self.columns.take(), identities: self.identities.take(), ..std::mem::take(&mut self.rows) }
+        EventsRows {
+            events: self.columns.take(),
+            identities: self.identities.take(),
+            questions: self.questions(clock),
+            ..std::mem::take(&mut self.rows)
+        }
     }
 
     fn next_due(&self, _clock: &PartitionClock) -> Option<ReceivedAt> {
