@@ -178,7 +178,7 @@ fn events_record(message: &[u8]) -> Result<Scanned<'_>, Refused> {
         match field {
             // A body that comes in pieces is the sum of them.
             1 => visitor_events(input.message(kind)?, scanned.events.get_or_insert_default())?,
-            2 | 3 | 5 => {
+            2..=5 => {
                 input.skip(field, kind)?;
                 scanned = Scanned { events: None, others: true };
             }
