@@ -17,7 +17,7 @@ const MINUTE: i64 = 60_000;
 /// Two seconds of lateness, so that a watermark is close behind what happens.
 async fn live() -> Result<&'static Installation> {
     static LIVE: OnceCell<Installation> = OnceCell::const_new();
-    const PROJECTS: [&str; 7] = ["bad", "identify", "devices", "bridge", "watch", "leave", "fates"];
+    const PROJECTS: [&str; 8] = ["bad", "identify", "parted", "devices", "bridge", "watch", "leave", "fates"];
     LIVE.get_or_try_init(|| Installation::up(&PROJECTS, &[("WORKER__LATENESS_SECONDS", "2")])).await
 }
 
@@ -66,8 +66,8 @@ async fn sessions(installation: &Installation, project: &str) -> Result<pb::Sess
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_event_is_rejected_with_its_reason_and_the_others_count() -> Result<()> {
-    let installation = live().await?;
-    let good = |n: i64| by_device("d", "visit", now_ms() - n);
+    let (installation, now) = (live().await?, now_ms());
+    let good = |n: i64| by_device("d", "visit", now - n);
     let bad = json!({"type": "track", "anonymousId": "d"});
     let batch = json!({"batch": [good(1), bad, good(2), 7, good(3)]}).to_string();
     let reply = installation.send("bad", "/v1/batch", batch).await?;
@@ -116,6 +116,57 @@ async fn after_identify_an_anonymous_past_is_the_users_in_every_answer() -> Resu
         let known: Vec<_> = events.into_iter().filter(|(event, _)| STEPS.contains(event)).collect();
         assert_eq!(known, [("catalog", "phone"), ("product_view", "phone"), ("purchase", "laptop")], "{who:?}");
     }
+    Ok(())
+}
+
+/// Runs `trackway unmerge` to its good end.
+async fn unmerge(installation: &Installation, whom: &[&str], why: &str) -> Result<()> {
+    let args = ["unmerge", "--server", "QUERY", "--project", "parted", "--by", "ops", "--reason", why];
+    let ended = installation.trackway(&[&args, whom].concat(), Duration::from_secs(30)).await?;
+    ensure!(ended.status.success(), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_joined_wrongly_is_parted_by_a_command() -> Result<()> {
+    let (installation, project, audience) = (live().await?, "parted", ("parted", "buyers"));
+    let begin = now_ms() - 30 * MINUTE;
+    let client = installation.client();
+    client.create_audience(audience, "purchase", 2, Duration::from_hours(24)).await?;
+    // Events, persons, members. Members come last in all: then the others are complete too.
+    let counts = async || {
+        let ask = pb::MembersRequest { name: audience.1.into(), ..about::members(project) };
+        let answer = installation.complete(async |client| client.members(ask.clone()).await).await?;
+        let (events, persons) = totals(installation, project).await?;
+        anyhow::Ok((events, persons, answer.members.len()))
+    };
+    // A tablet in a shop that ann once logged in on; and bob, who was said to be ann.
+    let buys = ["tablet", "tablet", "phone"].map(|device| by_device(device, "purchase", begin));
+    let buys = (0..).zip(buys).map(|(n, mut buy)| {
+        buy["messageId"] = json!(format!("buy-{n}"));
+        buy
+    });
+    installation.track(project, &buys.collect::<Vec<_>>()).await?;
+    let identify = |device: &str, user: &str| json!({"type": "identify", "anonymousId": device, "userId": user});
+    let alias = json!({"type": "alias", "userId": "ann", "previousId": "bob"});
+    installation.track(project, &[identify("tablet", "ann"), identify("phone", "bob"), alias.clone()]).await?;
+    assert_eq!(counts().await?, (6, 1, 1));
+
+    unmerge(installation, &["--user", "ann", "--from", "bob"], "not the same").await?;
+    assert_eq!(counts().await?, (6, 2, 1));
+    // What named ann stays hers: the device alone is a person of its own.
+    unmerge(installation, &["--visitor", "tablet"], "a shared tablet").await?;
+    assert_eq!(counts().await?, (6, 3, 1));
+    let kept = installation
+        .sql("SELECT id, other_id, by, reason FROM identity_changes WHERE project = 'parted' ORDER BY applied");
+    assert_eq!(kept.await?, [["ann", "bob", "ops", "not the same"], ["tablet", "", "ops", "a shared tablet"]]);
+    // Said anew (a resent event is a duplicate, and says nothing), they are joined again.
+    let anew = [identify("tablet", "ann"), alias].map(|mut event| {
+        event["messageId"] = json!(format!("{} anew", event["type"]));
+        event
+    });
+    installation.track(project, &anew).await?;
+    assert_eq!(counts().await?, (8, 1, 1));
     Ok(())
 }
 

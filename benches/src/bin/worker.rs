@@ -25,6 +25,8 @@ use trackway_worker::stage::{Core, Effect, SnapshotPace};
 
 /// Events in the log at a time, so that the stream need not fit into memory.
 const CHUNK: u64 = 100_000;
+/// When records begin to come: at the end of the stream's day, so that no event is later than its record.
+const RECEIVED_MS: i64 = 1_700_086_400_000;
 const PACE: SnapshotPace = SnapshotPace { time_ms: i64::MAX, records: u64::MAX };
 
 fn main() {
@@ -122,7 +124,7 @@ impl Stage {
         let mut core = Core::new(EventsStage::new(0, 4), PartitionClock::new(), 0, PACE);
         let rules =
             pb::EventsRecord { body: Some(pb::events_record::Body::Rules(rules_to_pb(&PartitionRules::USUAL))) };
-        let rules = Record { offset: 0, timestamp_ms: 1_700_000_000_000, value: log::encode(&rules) };
+        let rules = Record { offset: 0, timestamp_ms: RECEIVED_MS, value: log::encode(&rules) };
         core.apply(rules, &mut Vec::new());
         Self { core, records: Vec::new(), next: 1, session_rows: 0, blocks: 0 }
     }
@@ -142,7 +144,7 @@ impl Stage {
                 log::encode_events(&request, &visitor, &events)
             };
             // As fast as 100,000 events a second would come.
-            self.records.push(Record { offset: self.next, timestamp_ms: 1_700_000_000_000 + (i / 100) as i64, value });
+            self.records.push(Record { offset: self.next, timestamp_ms: RECEIVED_MS + (i / 100) as i64, value });
             self.next += 1;
         }
     }

@@ -33,11 +33,23 @@ pub fn event_time(
     } else {
         (client.saturating_add(skew), TimeSource::Corrected)
     };
-    let latest = EventTime(received.0).plus(FUTURE_TOLERANCE).0;
-    if time > latest || time < OLDEST_EVENT_MS || client < OLDEST_EVENT_MS {
+    if client < OLDEST_EVENT_MS {
         return (ours, TimeSource::Replaced);
     }
-    (EventTime(time.min(received.0)), source)
+    believed(EventTime(time), source, received)
+}
+
+/// A time that somebody else put on an event: never later than `received`, and replaced by it where [`event_time`] would.
+///
+/// What our gateway stamped stays as it is. The log may have records of others, and one time in the far future would
+/// move a partition's watermark there for good.
+#[must_use]
+pub fn believed(time: EventTime, source: TimeSource, received: ReceivedAt) -> (EventTime, TimeSource) {
+    let ours = EventTime(received.0);
+    if time > ours.plus(FUTURE_TOLERANCE) || time.0 < OLDEST_EVENT_MS {
+        return (ours, TimeSource::Replaced);
+    }
+    (time.min(ours), source)
 }
 
 /// Below this a difference between sending and receiving is the network, not a wrong clock. A beacon over a bad mobile
@@ -105,6 +117,21 @@ mod tests {
         check(Some(1_800_000_000), None, NOW.0, TimeSource::Replaced);
         check(Some(OLDEST_EVENT_MS), None, OLDEST_EVENT_MS, TimeSource::Client);
         check(Some(OLDEST_EVENT_MS - 1), None, NOW.0, TimeSource::Replaced);
+    }
+
+    #[test]
+    fn what_was_stamped_is_believed_and_a_strangers_future_is_not() {
+        for (client, sent) in
+            [(None, None), (Some(NOW.0 + 9), None), (Some(7), None), (Some(NOW.0 - HOUR), Some(NOW.0))]
+        {
+            let (time, source) = event_time(client, sent, NOW);
+            assert_eq!(believed(time, source, NOW), (time, source));
+        }
+        let stranger = |time| believed(EventTime(time), TimeSource::Client, NOW);
+        assert_eq!(stranger(NOW.0 + 60_000), (EventTime(NOW.0), TimeSource::Client));
+        for absurd in [NOW.0 + 60_001, i64::MAX, OLDEST_EVENT_MS - 1, i64::MIN] {
+            assert_eq!(stranger(absurd), (EventTime(NOW.0), TimeSource::Replaced));
+        }
     }
 
     #[test]

@@ -6,15 +6,15 @@
 //!
 //! This relies on the worker: progress never stands within a flush, since a change's origin names the flush's first record.
 //!
-//! **Nothing is sent twice after a worker's crash.** It sends its changes again, with the same origins in the same order;
-//! what is not above the highest origin seen from a source (per partition here, since each is in order by itself) is dropped.
-//! The cursor carries these origins, so that this holds for a client that comes back too.
+//! **Nothing is sent twice after a worker's crash**, nor lost when the log takes a change before an earlier one: changes are
+//! appended again, with the same origins in the same order, and of each source (per partition here, since each is in order by
+//! itself) those are taken whose turn has come. The cursor carries these origins, so that this holds for a client that comes
+//! back too.
 //!
 //! **No task, no queue.** The stream is driven by the connection: a slow client takes changes from the log at its own
 //! pace, and one that is gone takes its stream with it.
 
 use std::cmp::Reverse;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::Status;
 use trackway_domain::id::{EventKey, PersonKey, ProjectId};
 use trackway_eventlog::{LogError, OffsetBounds};
-use trackway_wire::log::pb as log_pb;
+use trackway_wire::log::{Arrival, pb as log_pb};
 
 use crate::audience::{existing, member_to_pb};
 use crate::changes::{Change, Taken};
@@ -287,11 +287,11 @@ impl Subscription {
         Ok(found)
     }
 
-    /// Queues a change, if it is this audience's and new.
+    /// Queues a change, if it is this audience's and its turn has come.
     fn on_change(&mut self, partition: u32, change: &Change) {
         self.cursor.next[partition as usize] = change.offset + 1;
         let Some(change) = &change.change else { return };
-        if change.audience != self.audience || change.project != self.project || !self.is_new(partition, change) {
+        if change.audience != self.audience || change.project != self.project || !self.is_next(partition, change) {
             return;
         }
         let Some(person) = <[u8; 16]>::try_from(&*change.person).ok().map(u128::from_be_bytes) else {
@@ -309,24 +309,20 @@ impl Subscription {
         self.ready.push_back(pb::SubscribeResponse { body: Some(body), cursor: self.cursor.to_text() });
     }
 
-    /// Whether a change is in neither the snapshot nor what was sent.
-    fn is_new(&mut self, partition: u32, change: &log_pb::MembershipChange) -> bool {
+    /// Whether a change is in neither the snapshot nor what was sent, and its turn has come.
+    fn is_next(&mut self, partition: u32, change: &log_pb::MembershipChange) -> bool {
         // Every writer of ours names the origin; without one it can only be passed on.
         let Some(origin) = &change.origin else { return true };
         if self.cursor.floor.get(origin.partition as usize).is_some_and(|&floor| origin.offset < floor) {
             return false;
         }
-        let this = (origin.offset, origin.index);
-        match self.cursor.seen.entry((partition, origin.partition)) {
-            Entry::Vacant(first) => {
-                first.insert(this);
+        let source = (partition, origin.partition);
+        match origin.arrival(self.cursor.seen.get(&source).copied()) {
+            Arrival::Next => {
+                self.cursor.seen.insert(source, origin.place());
                 true
             }
-            Entry::Occupied(highest) if this <= *highest.get() => false,
-            Entry::Occupied(mut highest) => {
-                highest.insert(this);
-                true
-            }
+            Arrival::Seen | Arrival::Early => false,
         }
     }
 }

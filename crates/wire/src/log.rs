@@ -3,6 +3,7 @@
 mod borrowed;
 mod encode;
 mod entries;
+mod origin;
 mod scan;
 
 pub use borrowed::{EventsRecord, LoggedEvent, VisitorEvents, read_events};
@@ -14,6 +15,8 @@ use trackway_domain::event::{Campaign, Consent, Context, Event, EventKind, KeySo
 use trackway_domain::id::{EventKey, Visitor};
 use trackway_domain::revenue::Revenue;
 use trackway_domain::time::EventTime;
+
+pub use origin::Arrival;
 
 /// The messages, generated.
 #[expect(missing_docs, clippy::all, reason = "generated; the comments stand in proto/trackway/log")]

@@ -142,7 +142,8 @@ impl Carrier {
             }
             for (target, records) in by_topic {
                 let topic = self.topics.of(target);
-                // What was appended before a failure is appended again; readers drop it by its origin.
+                // All together, and all again if one fails: by their origins readers drop what they have, and leave what
+                // came before its turn. Nothing later is appended meanwhile, which they rely on.
                 let tried = self.until_done(|| async {
                     match self.log.append(topic, records.clone()).await {
                         Ok(_) => Tried::Done,

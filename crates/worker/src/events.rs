@@ -4,6 +4,7 @@ mod entries;
 mod identity;
 mod projects;
 mod recall;
+mod refused;
 mod row;
 mod sessions;
 mod snapshot;
@@ -20,6 +21,7 @@ use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::identity::{Link, stored_under};
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::session::VisitorSessions;
+use trackway_domain::stamp;
 use trackway_domain::time::ReceivedAt;
 use trackway_enrich::geo::Places;
 use trackway_store::insert::{EncodedRows, EventColumns};
@@ -38,6 +40,7 @@ pub(crate) use identity::change_row;
 use projects::Projects;
 pub use recall::Answer;
 use recall::{LetGo, Recall};
+use refused::Refused;
 use row::Enricher;
 pub(crate) use snapshot::{key, key_bytes};
 
@@ -56,6 +59,8 @@ pub struct EventsStage {
     rows: EventsRows,
     identities: IdentityRows,
     entries: Entries,
+    /// Records for `rejected` since the last flush.
+    rejected: Vec<Derived>,
     enricher: Enricher,
     projects: Projects,
     snapshot: snapshot::Snapshot,
@@ -104,6 +109,7 @@ impl EventsStage {
             rows: EventsRows::default(),
             identities: IdentityRows::default(),
             entries: Entries::new(partition, journeys_partitions),
+            rejected: Vec::new(),
             enricher: Enricher::default(),
             projects: Projects::default(),
             snapshot: snapshot::Snapshot::default(),
@@ -213,8 +219,8 @@ impl<'a> Sender<'a> {
 /// What a record of `events` says, other than time and rules.
 #[derive(Debug)]
 pub enum EventsBody<'a> {
-    /// What a visitor did.
-    Events(VisitorEvents<'a>),
+    /// What a visitor did, and the record that says so.
+    Events(VisitorEvents<'a>, &'a Bytes),
     /// A visitor is to be a person of its own.
     Unmerge(pb::VisitorUnmerge),
     /// What was let go of comes back.
@@ -230,7 +236,7 @@ impl Stage for EventsStage {
             EventsRecord::Tick => Ok(Decoded::Tick),
             EventsRecord::Rules(rules) => Ok(Decoded::Rules(trackway_wire::rules::rules_from_pb(&rules)?)),
             EventsRecord::Events(events) if ProjectId::is_one(events.project) => {
-                Ok(Decoded::Body(EventsBody::Events(events)))
+                Ok(Decoded::Body(EventsBody::Events(events, value)))
             }
             EventsRecord::Unmerge(unmerge) if ProjectId::is_one(&unmerge.project) => {
                 Ok(Decoded::Body(EventsBody::Unmerge(unmerge)))
@@ -243,8 +249,8 @@ impl Stage for EventsStage {
     }
 
     fn on_body(&mut self, offset: u64, received: ReceivedAt, body: EventsBody<'_>, clock: &mut PartitionClock) {
-        let body = match body {
-            EventsBody::Events(events) => events,
+        let (mut body, record) = match body {
+            EventsBody::Events(events, record) => (events, record),
             EventsBody::Unmerge(unmerge) => return self.on_unmerge(&unmerge, offset, clock),
             EventsBody::Recalled(answer) => return self.on_answer(*answer, clock),
         };
@@ -262,10 +268,18 @@ impl Stage for EventsStage {
             received,
             log_time: clock.log_time,
         };
-        for (index, event) in (0..).zip(&body.events) {
+        let mut refused = Refused::default();
+        for (index, event) in (0..).zip(&mut body.events) {
+            if let Some(source) = &mut event.time_source {
+                (event.time, *source) = stamp::believed(event.time, *source, received);
+            }
             let fate = self.on_event(event, &request, index, clock);
             project.count(fate);
+            if fate == Fate::Rejected {
+                refused.push(index, if event.kind.is_none() { "kind" } else { "time_source" });
+            }
         }
+        self.rejected.extend(refused.keep(record, (self.partition, offset)));
     }
 
     fn on_tick(&mut self, _clock: &PartitionClock) {}
@@ -279,7 +293,9 @@ impl Stage for EventsStage {
     }
 
     fn flush(&mut self, range: FlushRange) -> Vec<Derived> {
-        self.entries.flush(range)
+        let mut derived = self.entries.flush(range);
+        derived.append(&mut self.rejected);
+        derived
     }
 
     fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {

@@ -17,7 +17,7 @@ use trackway_domain::identity::place::Edge;
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::time::{EventTime, ReceivedAt};
 use trackway_store::rows::{IdentityChangeRow, IdentityRow, MemberRow, identity_version};
-use trackway_wire::log::{self, DecodeError, pb};
+use trackway_wire::log::{self, Arrival, DecodeError, pb};
 use trackway_wire::rules::{audience_rule_from_pb, audience_rule_to_pb, rules_from_pb};
 
 use crate::clock::PartitionClock;
@@ -43,7 +43,7 @@ pub struct JourneysStage {
     places: Tracked<Standing>,
     /// Aliases of the projects that have their graph here.
     graphs: BTreeMap<Arc<str>, Users>,
-    /// Last origin seen of each source partition: what is not after it came before.
+    /// Place of the last record taken of each source partition.
     marks: BTreeMap<(Arc<str>, u32), (u64, u32)>,
     /// Of the record at hand, for rows of identities.
     version: u64,
@@ -76,6 +76,8 @@ impl Audience {
 /// A derived record for subscribers that waits for its origin.
 #[derive(Debug)]
 struct Outgoing {
+    /// Place in the list.
+    audience: u32,
     person: PersonKey,
     change: pb::MembershipChange,
 }
@@ -128,26 +130,28 @@ impl JourneysStage {
         }
     }
 
-    /// Whether a record was not seen before; from now on it is. One that was is counted.
-    fn is_new(&mut self, origin: Option<&pb::Origin>) -> bool {
-        let is_new = origin.is_some_and(|origin| {
-            let mark = (origin.offset, origin.index);
+    /// Whether a record's turn has come; from now on it was. What is dropped is counted.
+    fn is_next(&mut self, origin: Option<&pb::Origin>) -> bool {
+        let arrival = origin.map_or(Arrival::Seen, |origin| {
             let source = (Arc::from(origin.topic.as_str()), origin.partition);
-            let last = self.marks.get(&source).copied();
-            let is_new = last.is_none_or(|last| last < mark);
-            if is_new {
-                self.marks.insert(source, mark);
+            let arrival = origin.arrival(self.marks.get(&source).copied());
+            if arrival == Arrival::Next {
+                self.marks.insert(source, origin.place());
             }
-            is_new
+            arrival
         });
-        if !is_new {
-            metrics::counter!("worker_derived_duplicates_total", "topic" => "journeys").increment(1);
+        match arrival {
+            Arrival::Next => return true,
+            Arrival::Seen => {
+                metrics::counter!("worker_derived_duplicates_total", "topic" => "journeys").increment(1);
+            }
+            Arrival::Early => metrics::counter!("worker_derived_early_total", "topic" => "journeys").increment(1),
         }
-        is_new
+        false
     }
 
     fn on_entries(&mut self, entries: pb::PersonEntries, clock: &mut PartitionClock) {
-        if !self.is_new(entries.origin.as_ref()) {
+        if !self.is_next(entries.origin.as_ref()) {
             return;
         }
         let projects: Vec<Arc<str>> = entries.projects.iter().map(|project| project.as_str().into()).collect();
@@ -197,7 +201,7 @@ impl JourneysStage {
 
     fn on_updates(&mut self, updates: pb::PersonUpdates, clock: &mut PartitionClock) {
         use pb::person_update::Update;
-        if !self.is_new(updates.origin.as_ref()) {
+        if !self.is_next(updates.origin.as_ref()) {
             return;
         }
         let projects: Vec<Arc<str>> = updates.projects.iter().map(|project| project.as_str().into()).collect();
@@ -226,7 +230,7 @@ impl JourneysStage {
 
     /// A key's past out of the store, for an audience made later. What is held already counts once, so it may come twice.
     fn on_moved(&mut self, moved: &pb::PersonState, clock: &mut PartitionClock) {
-        if moved.origin.is_some() && !self.is_new(moved.origin.as_ref()) {
+        if moved.origin.is_some() && !self.is_next(moved.origin.as_ref()) {
             return;
         }
         let Ok(person) = key(&moved.person) else { return };
@@ -309,21 +313,24 @@ impl Stage for JourneysStage {
     }
 
     fn flush(&mut self, range: FlushRange) -> Vec<Derived> {
-        let origin = |index| {
-            Some(pb::Origin { topic: "journeys".to_owned(), partition: self.partition, offset: range.first, index })
-        };
-        // Numbered in the order of each target's partition, so that its reader can drop what it has seen.
         let mut numbers = 0..;
-        let mut next = || origin(numbers.next().expect("fewer records than 2^32 in a flush"));
+        // - `last`: of the stream that the record is for, the last one's index.
+        let mut next = |last: &mut Option<u32>| {
+            let index = numbers.next().expect("fewer records than 2^32 in a flush");
+            let (topic, after) = ("journeys".to_owned(), last.replace(index));
+            Some(pb::Origin { topic, partition: self.partition, offset: range.first, index, after })
+        };
         let mut records = Vec::new();
+        let mut last_updates: HashMap<u32, Option<u32>> = HashMap::new();
         for (partition, mut updates) in self.outbox.take() {
-            updates.origin = next();
+            updates.origin = next(last_updates.entry(partition).or_default());
             let record = pb::JourneysRecord { body: Some(pb::journeys_record::Body::Updates(updates)) };
             records.push(Derived { target: Target::Journeys, partition, value: log::encode(&record) });
         }
-        for Outgoing { person, mut change } in std::mem::take(&mut self.outgoing) {
-            change.origin = next();
+        let mut last_changes: HashMap<(u32, u32), Option<u32>> = HashMap::new();
+        for Outgoing { audience, person, mut change } in std::mem::take(&mut self.outgoing) {
             let partition = person.partition(self.changes_partitions);
+            change.origin = next(last_changes.entry((partition, audience)).or_default());
             records.push(Derived { target: Target::AudienceChanges, partition, value: log::encode(&change) });
         }
         records

@@ -403,8 +403,11 @@ pub enum Waits {
     Nothing,
 }
 
+/// Bytes of a record that are kept in `rejected`.
+pub(crate) const REJECTED_BODY_BYTES_MAX: usize = 65_536;
+
 fn undecodable(value: &Bytes, error: &DecodeError) -> Derived {
-    let body = value.slice(..value.len().min(65_536));
+    let body = value.slice(..value.len().min(REJECTED_BODY_BYTES_MAX));
     let record = pb::RejectedRecord {
         project: String::new(),
         protocol: "log".to_owned(),

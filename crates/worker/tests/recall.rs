@@ -63,13 +63,8 @@ fn rules() -> PartitionRules {
 fn scripts() -> impl Strategy<Value = Vec<Script>> {
     let pause = prop_oneof![0..4_i64, Just(90)];
     let script = (0..2_u8, 0..60_i64, prop::option::of(0..3_u8), pause, any::<bool>());
-    let script = script.prop_map(|(visitor, time, page, pause, tick_after)| Script {
-        visitor,
-        time,
-        page,
-        pause,
-        tick_after,
-    });
+    let script =
+        script.prop_map(|(visitor, time, page, pause, tick_after)| Script { visitor, time, page, pause, tick_after });
     prop::collection::vec(script, 0..24)
 }
 
@@ -107,7 +102,8 @@ impl Tables {
         let all = ["event_key", "kind", "event", "protocol", "properties", "host", "path", "visitor_id"].map(column);
         let times = column("time");
         for (n, visitor) in visitors.iter().enumerate() {
-            let [key, kind, event, protocol, properties, host, path, visitor_id] = all.each_ref().map(|all| all[n].clone());
+            let [key, kind, event, protocol, properties, host, path, visitor_id] =
+                all.each_ref().map(|all| all[n].clone());
             let row = VisitorEventRow {
                 time_ms: times[n].parse().expect("a time in ms"),
                 event_key: key.parse().expect("a key"),

@@ -6,6 +6,7 @@
 //! timing is its own.
 
 mod audit;
+mod commands;
 mod faults;
 mod input;
 mod oracle;
@@ -26,6 +27,7 @@ use trackway_eventlog::embedded::{self, EmbeddedLog, Fsync, system_clock};
 
 use crate::kafka::KafkaBroker;
 use crate::roles::{COMPLETE_MAX, Installation};
+use commands::Command;
 use input::{Inputs, PROJECTS, Sent};
 use oracle::{AUDIENCES, Expected};
 use random::Random;
@@ -137,10 +139,10 @@ pub async fn run(options: &Options) -> Result<Summary> {
 /// What a round that is `ok` has shown.
 const COMPARED: &str = "events (each once, whose, and late or in time by the log), sessions by sums of signs, daily counts of \
      the materialized view, persons, stays in audiences, answers' totals, subscribers' changes (each once, in turn, and who \
-     is in at the end), every event's fate from the log";
+     is in at the end), every event's fate from the log; commands that part persons";
 
 /// What it has not.
-const NOT_COVERED: &str = "loss of a disk, several brokers, events later than the state that is held, unmerging";
+const NOT_COVERED: &str = "loss of a disk, several brokers, events later than the state that is held";
 
 /// A series ended early: in which of its rounds, counted from 1, and why.
 struct Failed {
@@ -158,6 +160,7 @@ struct Series {
     watches: Vec<Watch>,
     inputs: Inputs,
     sent: Vec<Sent>,
+    commands: Vec<Command>,
     told: Told,
     faults: usize,
     fates: audit::Fates,
@@ -228,6 +231,7 @@ impl Series {
             watches,
             inputs: Inputs::default(),
             sent: Vec::new(),
+            commands: Vec::new(),
             told: Told::default(),
             faults: 0,
             fates: audit::Fates::default(),
@@ -236,6 +240,7 @@ impl Series {
 
     async fn round(&mut self, random: &mut Random, faults: Vec<faults::Fault>) -> Result<Told> {
         self.faults += faults.len();
+        self.command(random).await.context("commands")?;
         let (requests, sent) = self.inputs.round(random, EVENTS, system_clock());
         let (installation, broker) = (&self.installation, self.broker.as_ref());
         let happen = faults.into_iter().map(|fault| async move {
@@ -247,12 +252,29 @@ impl Series {
         self.told += told;
         self.sent.extend(sent);
         installation.ready().await?;
-        let expected = oracle::expected(&self.sent);
+        let expected = oracle::expected(&self.sent, &self.commands);
         self.settle().await?;
         let differences = tables::differences(installation, &expected).await?;
         ensure!(differences.is_empty(), "differences:\n- {}", differences.join("\n- "));
         self.heard(&expected).await?;
         Ok(told)
+    }
+
+    /// Gives commands, now and then with a crash right after them, and waits until they hold.
+    async fn command(&mut self, random: &mut Random) -> Result<()> {
+        let commands = commands::draw(random, &self.sent, &self.commands);
+        if commands.is_empty() {
+            return Ok(());
+        }
+        commands::give(&self.installation, &commands).await?;
+        self.commands.extend(commands);
+        if random.percent(50) {
+            let victim = if self.log == Log::Kafka { "worker-1" } else { "up" };
+            self.installation.kill9(victim)?;
+            self.installation.start(victim)?;
+            self.installation.ready().await?;
+        }
+        self.settle().await
     }
 
     /// Waits until all that was accepted is in the tables: first what gateways still hold, then what the log has.
@@ -265,6 +287,13 @@ impl Series {
             Ok(())
         });
         arrived.await?;
+        let ordered = installation.eventually("all commands to be kept", COMPLETE_MAX, async || {
+            let rows = installation.sql("SELECT count() FROM identity_changes").await?;
+            let (have, want) = (rows[0][0].clone(), self.commands.len().to_string());
+            ensure!(have == want, "{have} of {want} are kept");
+            Ok(())
+        });
+        ordered.await?;
         let settled = installation.eventually("nothing to be pending", COMPLETE_MAX, async || {
             let freshness = installation.client().lag().await?.freshness.context("no freshness")?;
             ensure!(freshness.pending_records == 0, "{} records are pending", freshness.pending_records);
@@ -339,7 +368,12 @@ impl Series {
         ensure!(wrong.is_empty(), "{} fates differ:\n- {}", wrong.len(), wrong[..wrong.len().min(10)].join("\n- "));
         self.fates = fates;
         let changes: usize = self.watches.iter().map(|watch| watch.heard().changes).sum();
-        println!("{}: {} events, {fates}; {changes} changes of audiences were heard", self.log, self.sent.len());
+        println!(
+            "{}: {} events, {fates}; {} commands; {changes} changes of audiences were heard",
+            self.log,
+            self.sent.len(),
+            self.commands.len()
+        );
         Ok(())
     }
 }

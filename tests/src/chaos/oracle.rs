@@ -10,6 +10,7 @@ use trackway_domain::rules::SessionRules;
 use trackway_domain::session::{Facts, Landing, Role, SessionEvent, oracle};
 use trackway_domain::time::EventTime;
 
+use super::commands::{Command, Parts};
 use super::input::{PROJECTS, Sent};
 
 /// An audience as the installations here have it.
@@ -90,13 +91,13 @@ pub(super) struct Expected {
 
 /// Works out everything.
 ///
-/// - `sent`: the different events that were accepted.
-pub(super) fn expected(sent: &[Sent]) -> Expected {
+/// - `sent`: the different events that were accepted, in order as far as `commands` came between them.
+pub(super) fn expected(sent: &[Sent], commands: &[Command]) -> Expected {
     let mut all = Expected::default();
     for project in PROJECTS {
         let id = ProjectId::parse(project).expect("a project");
-        let events: Vec<Known<'_>> =
-            sent.iter().filter(|sent| sent.project == project).map(|sent| Known::of(sent, &id)).collect();
+        let events = known(sent, project, &id);
+        let parted = Parted::of(commands, project, &id);
         all.events.extend(events.iter().map(Known::row));
         sessions(&events, &mut all.sessions);
         let people: Vec<&Known<'_>> = events.iter().filter(|event| !event.sent.bot).collect();
@@ -105,7 +106,7 @@ pub(super) fn expected(sent: &[Sent]) -> Expected {
             let count = all.daily.entry((project.to_owned(), day, event.sent.name.to_owned())).or_insert((0, i64::MIN));
             *count = (count.0 + 1, count.1.max(event.sent.time_ms));
         }
-        let persons = Components::of(&identified(&events).into_iter().chain(aliased(&events, &id)).collect::<Vec<_>>());
+        let persons = Components::of(&[identified(&events, &parted), aliased(&events, &id, &parted)].concat());
         for event in &events {
             all.persons.insert((project.to_owned(), event.key.0), persons.of_key(event.belongs_to()));
         }
@@ -120,20 +121,75 @@ pub(super) fn expected(sent: &[Sent]) -> Expected {
     all
 }
 
+/// The events of a project.
+fn known<'a>(sent: &'a [Sent], project: &str, id: &ProjectId) -> Vec<Known<'a>> {
+    let mine = sent.iter().enumerate().filter(|(_, sent)| sent.project == project);
+    mine.map(|(place, sent)| Known::of(sent, place, id)).collect()
+}
+
+/// What commands part: pairs that come of events before these places no longer hold.
+struct Parted {
+    devices: BTreeMap<u128, usize>,
+    users: BTreeMap<[u128; 2], usize>,
+}
+
+impl Parted {
+    fn of(commands: &[Command], project: &str, id: &ProjectId) -> Self {
+        let mut all = Self { devices: BTreeMap::new(), users: BTreeMap::new() };
+        for command in commands.iter().filter(|command| command.project == project) {
+            match &command.parts {
+                Parts::Visitor(device) => all.devices.insert(PersonKey::of_device(id, device).0, command.after),
+                Parts::Users(a, b) => {
+                    all.users.insert(pair([a, b].map(|user| PersonKey::of_user(id, user).0)), command.after)
+                }
+            };
+        }
+        all
+    }
+
+    fn device_holds(&self, device: u128, event: &Known<'_>) -> bool {
+        self.devices.get(&device).is_none_or(|&after| event.place >= after)
+    }
+
+    fn users_hold(&self, users: [u128; 2], event: &Known<'_>) -> bool {
+        self.users.get(&pair(users)).is_none_or(|&after| event.place >= after)
+    }
+}
+
+/// The same for (a, b) and (b, a).
+fn pair(mut of: [u128; 2]) -> [u128; 2] {
+    of.sort_unstable();
+    of
+}
+
+/// Whether a device is joined with both users.
+pub(super) fn one_device_has_both(project: &str, sent: &[Sent], commands: &[Command], users: [&String; 2]) -> bool {
+    let id = ProjectId::parse(project).expect("a project");
+    let (events, parted) = (known(sent, project, &id), Parted::of(commands, project, &id));
+    let users = users.map(|user| PersonKey::of_user(&id, user).0);
+    let pairs: BTreeSet<_> =
+        [identified(&events, &parted), aliased(&events, &id, &parted)].concat().into_iter().collect();
+    pairs
+        .iter()
+        .any(|&(device, user)| user == users[0] && !users.contains(&device) && pairs.contains(&(device, users[1])))
+}
+
 /// An event with its keys.
 struct Known<'a> {
     sent: &'a Sent,
+    /// Place among all events.
+    place: usize,
     key: EventKey,
     visitor: PersonKey,
     user: Option<PersonKey>,
 }
 
 impl<'a> Known<'a> {
-    fn of(sent: &'a Sent, project: &ProjectId) -> Self {
+    fn of(sent: &'a Sent, place: usize, project: &ProjectId) -> Self {
         let user = sent.user.as_ref().map(|user| PersonKey::of_user(project, user));
         let device = sent.device.as_ref().map(|device| PersonKey::of_device(project, device));
         let visitor = device.or(user).expect("an event has a device or a user");
-        Self { sent, key: EventKey::of_id(project, &sent.id), visitor, user }
+        Self { sent, place, key: EventKey::of_id(project, &sent.id), visitor, user }
     }
 
     fn order(&self) -> OrderKey {
@@ -203,11 +259,11 @@ fn sessions(events: &[Known<'_>], rows: &mut Vec<SessionRow>) {
     }
 }
 
-/// Each device with its user: the first one, by time, that was named on it.
-fn identified(events: &[Known<'_>]) -> Vec<(u128, u128)> {
+/// Each device with its user: the first one, by time, that was named on it since it was parted.
+fn identified(events: &[Known<'_>], parted: &Parted) -> Vec<(u128, u128)> {
     let mut first: BTreeMap<u128, (OrderKey, u128)> = BTreeMap::new();
     for event in events.iter().filter(|event| event.sent.device.is_some()) {
-        let Some(user) = event.user else { continue };
+        let Some(user) = event.user.filter(|_| parted.device_holds(event.visitor.0, event)) else { continue };
         let place = first.entry(event.visitor.0).or_insert((event.order(), user.0));
         if event.order() < place.0 {
             *place = (event.order(), user.0);
@@ -217,12 +273,14 @@ fn identified(events: &[Known<'_>]) -> Vec<(u128, u128)> {
 }
 
 /// Users with the ids that they had before, which may be devices' or users'.
-fn aliased(events: &[Known<'_>], project: &ProjectId) -> Vec<(u128, u128)> {
+fn aliased(events: &[Known<'_>], project: &ProjectId, parted: &Parted) -> Vec<(u128, u128)> {
     let pairs = events.iter().filter_map(|event| {
-        let (user, other) = (event.user?, event.sent.other.as_ref()?);
-        Some([PersonKey::of_user(project, other), PersonKey::of_device(project, other)].map(|key| (key.0, user.0)))
+        let (user, other) = (event.user?.0, event.sent.other.as_ref()?);
+        let (as_user, as_device) = (PersonKey::of_user(project, other).0, PersonKey::of_device(project, other).0);
+        let users = Some((as_user, user)).filter(|_| parted.users_hold([as_user, user], event));
+        Some([users, Some((as_device, user)).filter(|_| parted.device_holds(as_device, event))])
     });
-    pairs.flatten().collect()
+    pairs.flatten().flatten().collect()
 }
 
 /// Keys that are one person.

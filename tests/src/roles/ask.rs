@@ -5,8 +5,8 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use trackway_query::pb::{
-    self, audience_service_client::AudienceServiceClient, intake_service_client::IntakeServiceClient,
-    query_service_client::QueryServiceClient,
+    self, audience_service_client::AudienceServiceClient, identity_service_client::IdentityServiceClient,
+    intake_service_client::IntakeServiceClient, query_service_client::QueryServiceClient,
 };
 
 /// Longer than a query server takes for any question here, shorter than a test waits.
@@ -78,6 +78,9 @@ questions! {
     get(GetAudienceRequest) -> GetAudienceResponse;
     /// Who is in.
     members(MembersRequest) -> MembersResponse;
+    IdentityServiceClient:
+    /// Parts what was joined wrongly.
+    unmerge(UnmergeRequest) -> UnmergeResponse;
     IntakeServiceClient:
     /// What was rejected.
     list_rejected(ListRejectedRequest) -> ListRejectedResponse;

@@ -63,10 +63,20 @@ fn subscription(desk: &Arc<Desk>, cursor: Cursor) -> Subscription {
     }
 }
 
-/// A change of `person`, from (partition, offset, index) of `journeys`.
-fn change(audience: &str, person: u128, (partition, offset, index): (u32, u64, u32)) -> Bytes {
+/// A change of `person`, from (partition, offset, index) of `journeys`; the first of its audience in the flush.
+fn change(audience: &str, person: u128, place: (u32, u64, u32)) -> Bytes {
+    later_change(audience, person, place, None)
+}
+
+/// - `after`: index of the one before it.
+fn later_change(
+    audience: &str,
+    person: u128,
+    (partition, offset, index): (u32, u64, u32),
+    after: Option<u32>,
+) -> Bytes {
     encode(&log_pb::MembershipChange {
-        origin: Some(log_pb::Origin { topic: "journeys".into(), partition, offset, index }),
+        origin: Some(log_pb::Origin { topic: "journeys".into(), partition, offset, index, after }),
         project: "shop".into(),
         audience: audience.into(),
         person: person.to_be_bytes().to_vec().into(),
@@ -115,6 +125,32 @@ async fn changes_of_the_audience_that_are_new_come_in_order() {
     let mut subscription = subscription(&desk, cursor([0, 0], [5, 0]));
     assert_eq!(persons(&mut subscription).await.expect("the log has them"), [2, 4, 5, 6]);
     assert_eq!(subscription.cursor.next, [9, 0]);
+}
+
+#[tokio::test]
+async fn a_change_that_overtook_another_waits_for_it() {
+    let log = Arc::new(a_log());
+    let flush = || {
+        vec![
+            change("buyers", 2, (0, 5, 0)),
+            change("readers", 3, (0, 5, 1)),
+            later_change("buyers", 4, (0, 5, 2), Some(0)),
+            later_change("buyers", 5, (0, 5, 3), Some(2)),
+        ]
+    };
+    // The first try lost the first change, the second the one in the middle.
+    append(&log, 0, flush().split_off(1)).await;
+    let desk = desk(&log, [9, 0]);
+    let mut before = subscription(&desk, cursor([0, 0], [5, 0]));
+    assert_eq!(persons(&mut before).await.expect("the log has them"), []);
+    append(&log, 0, [&flush()[..2], &flush()[3..]].concat()).await;
+    assert_eq!(persons(&mut before).await.expect("the log has them"), [2]);
+    let kept = before.cursor.to_text();
+    append(&log, 0, flush()).await;
+    append(&log, 0, vec![change("buyers", 6, (0, 6, 0))]).await;
+    drop(before);
+    let mut after = subscription(&desk, Cursor::parse(&kept).expect("a cursor"));
+    assert_eq!(persons(&mut after).await.expect("the log has them"), [4, 5, 6]);
 }
 
 #[tokio::test]

@@ -118,6 +118,7 @@ impl Entries {
                     partition: self.source,
                     offset: range.first,
                     index: 0,
+                    after: None,
                 }),
                 names: std::mem::take(&mut to.names),
                 projects: std::mem::take(&mut to.projects),

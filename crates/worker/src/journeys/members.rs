@@ -162,7 +162,7 @@ impl JourneysStage {
                 entered,
                 at_ms: at.0,
             };
-            self.outgoing.push(Outgoing { person: member_key.1, change });
+            self.outgoing.push(Outgoing { audience: member_key.0, person: member_key.1, change });
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Partitions of `journeys` that write to each other, each with a log of its own, in any interleaving and with crashes.
+//! Partitions of `journeys` that write to each other, each with a log of its own, in any interleaving, with crashes, and
+//! with appends that fail in part.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use trackway_eventlog::Record;
-use trackway_wire::log::{self, pb};
+use trackway_wire::log::{self, Arrival, pb};
 use trackway_worker::clock::PartitionClock;
 use trackway_worker::journeys::{JourneysRows, JourneysStage};
 use trackway_worker::stage::{Block, Core, Derived, Effect, SnapshotPace, Target};
@@ -34,6 +35,54 @@ impl Blocks {
     }
 }
 
+/// A log that takes some records of an append, as many as there are tries, before it takes all of them.
+///
+/// Each number is a try: a bit says whether a record lands. The last try of an append is an even number, or none is left.
+#[derive(Debug, Clone)]
+pub struct Tries(pub Vec<u8>);
+
+impl Tries {
+    /// What is in the log when an append is done.
+    pub fn append(&mut self, records: &[Derived]) -> Vec<Derived> {
+        let mut landed = Vec::new();
+        while let Some(part) = self.fail(records) {
+            landed.extend(part);
+        }
+        landed.extend_from_slice(records);
+        landed
+    }
+
+    /// What lands of a try that fails; `None`: it does not.
+    pub fn fail(&mut self, records: &[Derived]) -> Option<Vec<Derived>> {
+        let lands = self.0.pop().filter(|number| number % 2 == 1)?;
+        let landed = records.iter().enumerate().filter(|(n, _)| lands >> (n % 7 + 1) & 1 == 1);
+        Some(landed.map(|(_, derived)| derived.clone()).collect())
+    }
+}
+
+/// A downstream service: takes of each audience and source what comes in turn.
+#[derive(Default)]
+struct Subscriber {
+    last: BTreeMap<(String, u32), (u64, u32)>,
+    heard: Vec<pb::MembershipChange>,
+    /// Every change that was ever derived.
+    derived: BTreeMap<(u32, u64, u32), pb::MembershipChange>,
+}
+
+impl Subscriber {
+    fn receive(&mut self, change: pb::MembershipChange) {
+        let origin = change.origin.clone().expect("every derived record has one");
+        let from = (change.audience.clone(), origin.partition);
+        if origin.arrival(self.last.get(&from).copied()) == Arrival::Next {
+            self.last.insert(from, origin.place());
+            self.heard.push(change.clone());
+        }
+        let place = (origin.partition, origin.offset, origin.index);
+        let same = self.derived.insert(place, change.clone());
+        assert!(same.is_none_or(|before| before == change), "one origin, one record");
+    }
+}
+
 /// One partition: its log, and its worker.
 struct Partition {
     log: Vec<Record>,
@@ -51,14 +100,15 @@ pub struct Cluster {
     now_ms: i64,
     /// Rows of all blocks, each once.
     pub rows: Vec<JourneysRows>,
-    /// What subscribers of each partition were told, each origin once.
-    pub changes: BTreeMap<(u32, u64, u32), pb::MembershipChange>,
+    subscriber: Subscriber,
+    tries: Tries,
 }
 
 impl Cluster {
     /// - `crashes`: after how many applied records a partition crashes, the same for each.
     /// - `harms`: what happens to its files of snapshots then, each by a number.
-    pub fn new(partitions: u32, begin_ms: i64, crashes: &BTreeSet<usize>, harms: &[usize]) -> Self {
+    /// - `tries`: of all their appends.
+    pub fn new(partitions: u32, begin_ms: i64, crashes: &BTreeSet<usize>, harms: &[usize], tries: Tries) -> Self {
         let partition = |number| Partition {
             log: Vec::new(),
             core: Core::new(JourneysStage::new(number, partitions, 1), PartitionClock::new(), 0, PACE),
@@ -70,7 +120,7 @@ impl Cluster {
             harms: harms.to_vec(),
         };
         let partitions = (0..partitions).map(partition).collect();
-        Self { partitions, now_ms: begin_ms, rows: Vec::new(), changes: BTreeMap::new() }
+        Self { partitions, now_ms: begin_ms, rows: Vec::new(), subscriber: Subscriber::default(), tries }
     }
 
     pub fn append(&mut self, partition: u32, value: Bytes) {
@@ -120,6 +170,19 @@ impl Cluster {
         }
     }
 
+    /// What subscribers were told, in order: each change that was derived, once.
+    pub fn heard(&self) -> &[pb::MembershipChange] {
+        let Subscriber { heard, derived, .. } = &self.subscriber;
+        let place = |change: &pb::MembershipChange| change.origin.as_ref().map(|o| (o.partition, o.offset, o.index));
+        let places: BTreeSet<_> = heard.iter().filter_map(place).collect();
+        assert_eq!(
+            (heard.len(), places),
+            (derived.len(), derived.keys().copied().collect()),
+            "nothing lost, nothing twice"
+        );
+        heard
+    }
+
     /// Time passes everywhere.
     pub fn tick(&mut self, by_ms: i64) {
         self.now_ms += by_ms;
@@ -135,10 +198,18 @@ impl Cluster {
         partition.core.go_on_saving(partition.at % 3, &mut effects);
         partition.at += 1;
         partition.applied += 1;
+        let crashes = partition.crashes.remove(&partition.applied);
         let mut appended = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Append(derived) => appended.extend(derived),
+                Effect::Append(derived) => {
+                    if crashes && let Some(part) = self.tries.fail(&derived) {
+                        // The crash comes before the next try, and before anything later.
+                        appended.extend(part);
+                        break;
+                    }
+                    appended.extend(self.tries.append(&derived));
+                }
                 Effect::Block(block) => {
                     if partition.blocks.is_new(&block) {
                         self.rows.push(block.rows);
@@ -150,7 +221,7 @@ impl Cluster {
                 }
             }
         }
-        if partition.crashes.remove(&partition.applied) {
+        if crashes {
             let number = n as u32;
             for _ in 0..2 {
                 partition.harms.pop().into_iter().for_each(|harm| partition.kept.harm(harm));
@@ -170,11 +241,7 @@ impl Cluster {
             match derived.target {
                 Target::Journeys => self.append(derived.partition, derived.value),
                 Target::AudienceChanges => {
-                    let change: pb::MembershipChange = log::decode(derived.value).expect("our own record");
-                    let origin = change.origin.clone().expect("every derived record has one");
-                    let origin = (origin.partition, origin.offset, origin.index);
-                    let same = self.changes.insert(origin, change.clone());
-                    assert!(same.is_none_or(|before| before == change), "one origin, one record");
+                    self.subscriber.receive(log::decode(derived.value).expect("our own record"));
                 }
                 Target::Rejected => panic!("a record could not be read"),
             }

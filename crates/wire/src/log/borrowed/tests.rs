@@ -194,7 +194,7 @@ proptest! {
 fn groups_may_lie_as_deep_in_each_other_as_prost_lets_them() {
     for (levels, outside) in [(0, 100), (1, 99), (2, 98)] {
         for (depth, accepted) in [(outside, true), (outside + 1, false)] {
-            let groups = [vec![0x93, 0x03].repeat(depth), vec![0x94, 0x03].repeat(depth)].concat();
+            let groups = [[0x93, 0x03].repeat(depth), [0x94, 0x03].repeat(depth)].concat();
             let message = match levels {
                 0 => [field((1, 2), delimited(&[])), groups].concat(),
                 1 => field((1, 2), delimited(&groups)),
