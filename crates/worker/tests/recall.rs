@@ -374,10 +374,6 @@ fn run(scripts: &[Script], turns: &[u8]) -> World {
     world
 }
 
-fn script(time: i64, pause: i64) -> Script {
-    Script { visitor: 0, time, page: Some(1), pause, tick_after: true }
-}
-
 #[test]
 fn a_late_event_joins_the_sessions_that_were_let_go_of() {
     let script = |visitor, time, pause| Script { visitor, time, page: Some(1), pause, tick_after: true };
