@@ -89,7 +89,8 @@ impl Topic {
                     for event in std::mem::take(&mut events.events) {
                         let event = log::event_from_pb(event, visitor.clone())?;
                         counted.copies += 1;
-                        if known.claim(event.key, event.key_source, received, now) {
+                        let Ok(is_new) = known.claim(event.key, event.key_source, received, now);
+                        if is_new {
                             let Visitor::Device(id) = &visitor else { continue };
                             let properties: serde_json::Value = serde_json::from_str(&event.received.properties)?;
                             let n = properties["n"].as_u64().context("an event of ours has a number")?;

@@ -58,7 +58,9 @@ fn main() {
         for i in 0..n {
             let (visitor, time) = synthetic(i, n);
             let now = ReceivedAt(1_700_000_000_000 + (i * 86_400_000 / n) as i64);
-            if !known.claim(EventKey(i.wrapping_mul(0x9E37_79B9_7F4A_7C15)), KeySource::Id, now, now) {
+            let key = EventKey(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let Ok(is_new) = known.claim(key, KeySource::Id, now, now);
+            if !is_new {
                 continue;
             }
             let order = OrderKey { time: EventTime(time), sequence: 0, key: EventKey(i) };

@@ -101,6 +101,7 @@ fn run(
         places: None,
         snapshot_every: Duration::from_secs(30),
         snapshot_records: 500_000,
+        ids_folder: None,
         buffer_bytes_max: 64 << 20,
         handover_timeout: Duration::from_secs(20),
     };

@@ -1,8 +1,14 @@
 //! Who and what: ids as they come from outside (strings), and the keys we compute from them (fixed size, uniform).
 //!
 //! Keys are BLAKE3, because ids come from strangers: nobody can make two visitors collide on purpose, nor fill one
-//! partition by choosing ids. 128 bits for visitors and persons; 64 bits for event ids, where a collision needs
+//! partition by choosing ids. 128 bits for visitors and persons; 64 bits for event ids, where a collision by chance needs
 //! 2^32 ids of one project within one partition and a week to become likely, and costs one event.
+//!
+//! On purpose, 2^32 tries find two event ids of one key. That gains nothing: the second of them is dropped, as if its
+//! sender had sent the first one twice, and it takes no memory. To have somebody else's event dropped an id is needed that
+//! has that event's key: 2^64 tries for a chosen one, and whoever knows its id can send that itself. Keys that only share
+//! some bits are cheap to make; tables of them are therefore never ordered by the keys themselves
+//! ([`crate::dedup`]).
 
 use std::fmt;
 
@@ -192,6 +198,21 @@ mod tests {
             let expected = u128::from_be_bytes(blake3::hash(&whole).as_bytes()[..16].try_into().expect("16 bytes"));
             assert_eq!(PersonKey::of_device(&shop(), &id), PersonKey(expected), "{length}");
         }
+    }
+
+    #[test]
+    fn event_keys_tell_projects_kinds_and_ends_of_ids_apart() {
+        let other = ProjectId::parse("sho").expect("a project id");
+        let keys = [
+            EventKey::of_id(&shop(), "a"),
+            EventKey::of_id(&shop(), "a\0"),
+            EventKey::of_id(&shop(), "A"),
+            EventKey::of_content(&shop(), b"a"),
+            EventKey::of_id(&other, "a"),
+            EventKey::of_id(&other, "p\0ea"),
+            EventKey::of_id(&shop(), ""),
+        ];
+        assert_eq!(std::collections::BTreeSet::from(keys).len(), keys.len());
     }
 
     #[test]

@@ -234,6 +234,7 @@ pub fn worker(settings: &Settings) -> trackway_worker::Config {
         snapshot_records: worker.snapshot_records_max,
         buffer_bytes_max: worker.buffer_bytes_max as usize,
         places: None,
+        ids_folder: Some(settings.ids_folder()),
         handover_timeout: Duration::from_secs(u64::from(worker.handover_seconds_max)),
     }
 }

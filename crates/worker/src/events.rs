@@ -1,20 +1,22 @@
 //! First stage, over topic `events`: dedup, identity, enrichment, sessions, touchpoints; entries for the second stage.
 
+mod changes;
 mod entries;
 mod identity;
+mod known;
 mod projects;
 mod recall;
-mod refused;
 mod row;
 mod sessions;
 mod snapshot;
 mod visitor;
 mod whole_snapshot;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use trackway_domain::dedup::KnownEvents;
+use trackway_domain::dedup::{KnownEvents, Memory};
 use trackway_domain::event::EventKind;
 use trackway_domain::fate::Fate;
 use trackway_domain::id::{PersonKey, ProjectId};
@@ -28,19 +30,21 @@ use trackway_store::insert::{EncodedRows, EventColumns};
 use trackway_store::rows::{IdentityChangeRow, IdentityRow, SessionRow};
 use trackway_wire::log::{self, DecodeError, EventsRecord, LoggedEvent, VisitorEvents, pb};
 
+use crate::WorkerError;
 use crate::clock::PartitionClock;
 use crate::identities::IdentityRows;
 use crate::past::Question;
+use crate::rejected::Refused;
 use crate::snapshots::changes::Changes;
 use crate::stage::{Decoded, Derived, FlushRange, Stage};
 use crate::touches::Touches;
 use crate::tracked::Tracked;
 use entries::Entries;
 pub(crate) use identity::change_row;
+pub use known::{DayFiles, KnownError};
 use projects::Projects;
 pub use recall::Answer;
 use recall::{LetGo, Recall};
-use refused::Refused;
 use row::Enricher;
 pub(crate) use snapshot::{key, key_bytes};
 
@@ -48,7 +52,9 @@ pub(crate) use snapshot::{key, key_bytes};
 #[derive(Debug)]
 pub struct EventsStage {
     partition: u32,
-    known: KnownEvents,
+    known: KnownEvents<DayFiles>,
+    /// Why it cannot be said what is known.
+    failure: Option<KnownError>,
     visitors: Tracked<VisitorState>,
     /// Visitors whose sessions changed since the last block.
     dirty: Vec<PersonKey>,
@@ -100,7 +106,8 @@ impl EventsStage {
     pub fn new(partition: u32, journeys_partitions: u32) -> Self {
         Self {
             partition,
-            known: KnownEvents::default(),
+            known: KnownEvents::new(Memory::USUAL, DayFiles::default()),
+            failure: None,
             visitors: Tracked::new(),
             dirty: Vec::new(),
             touches: Touches::new(),
@@ -123,6 +130,14 @@ impl EventsStage {
         self
     }
 
+    /// With the ids of days that are over in files of this folder; `None`: they stay in memory. Those that there are
+    /// already go there at once.
+    #[must_use]
+    pub fn with_ids_in(mut self, folder: Option<PathBuf>) -> Self {
+        self.known.put_away_in(DayFiles::new(folder, self.partition));
+        self
+    }
+
     /// One event. What a bot did is stored with the reason, and goes no further: it is in no session, no journey and no
     /// audience.
     fn on_event(
@@ -134,8 +149,14 @@ impl EventsStage {
     ) -> Fate {
         let (Some(kind), Some(time_source)) = (event.kind, event.time_source) else { return Fate::Rejected };
         let received = clock.log_time;
-        if !self.known.claim(event.key, event.key_source(), request.received, received) {
-            return Fate::Duplicate;
+        match self.known.claim(event.key, event.key_source(), request.received, received) {
+            Ok(true) => {}
+            Ok(false) => return Fate::Duplicate,
+            Err(error) => {
+                // Nothing that follows from here on leaves the partition.
+                self.failure = Some(error);
+                return Fate::Retry;
+            }
         }
         let late = event.time.0 < clock.watermark().0;
         let project = request.project;
@@ -298,15 +319,17 @@ impl Stage for EventsStage {
         derived
     }
 
-    fn take_rows(&mut self, clock: &PartitionClock) -> EventsRows {
+    fn take_rows(&mut self, last: u64, clock: &PartitionClock) -> (EventsRows, Vec<Derived>) {
         self.tell_sessions(clock);
         self.evict(clock);
-        EventsRows {
+        let rows = EventsRows {
             events: self.columns.take(),
             identities: self.identities.take(),
             questions: self.questions(clock),
             ..std::mem::take(&mut self.rows)
-        }
+        };
+        let derived = changes::records(&rows.sessions, self.partition, last, self.entries.partitions());
+        (rows, derived)
     }
 
     fn next_due(&self, _clock: &PartitionClock) -> Option<ReceivedAt> {
@@ -323,6 +346,10 @@ impl Stage for EventsStage {
 
     fn start_over(&mut self) {
         self.all_changed();
+    }
+
+    fn failure(&mut self) -> Option<WorkerError> {
+        self.failure.take().map(WorkerError::Known)
     }
 
     fn sizes(&self) -> Vec<(&'static str, usize)> {

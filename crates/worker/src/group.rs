@@ -50,13 +50,15 @@ impl Worker {
             OwnRecords { tick: log::encode_events_tick(), rules: log::encode(&rules) }
         };
         let places = self.config.places.clone();
+        let folder = self.config.ids_folder.clone();
+        let equip = move |stage: EventsStage| stage.located_by(places.clone()).with_ids_in(folder.clone());
         let fresh = {
-            let places = places.clone();
-            move |partition| EventsStage::new(partition, journeys).located_by(places.clone())
+            let equip = equip.clone();
+            move |partition| equip(EventsStage::new(partition, journeys))
         };
         let restore = move |partition, content: &Content| {
             let (stage, clock) = EventsStage::restore(partition, journeys, content)?;
-            Ok((stage.located_by(places.clone()), clock))
+            Ok((equip(stage), clock))
         };
         self.run_stage(topic, shutdown, own, fresh, restore).await
     }

@@ -95,6 +95,8 @@ pub enum JourneysBody {
     Updates(pb::PersonUpdates),
     /// Two users are to be two persons.
     Unmerge(pb::UserUnmerge),
+    /// Sessions changed.
+    Sessions(pb::SessionChanges),
 }
 
 /// Rows of one block.
@@ -287,6 +289,7 @@ impl Stage for JourneysStage {
             Some(Body::Moved(state)) => Ok(Decoded::Body(JourneysBody::Moved(state))),
             Some(Body::Updates(updates)) => Ok(Decoded::Body(JourneysBody::Updates(updates))),
             Some(Body::Unmerge(unmerge)) => Ok(Decoded::Body(JourneysBody::Unmerge(unmerge))),
+            Some(Body::Sessions(changes)) => Ok(Decoded::Body(JourneysBody::Sessions(changes))),
             None => Err(DecodeError::Field { field: "body" }),
         }
     }
@@ -299,6 +302,10 @@ impl Stage for JourneysStage {
             JourneysBody::Moved(state) => self.on_moved(&state, clock),
             JourneysBody::Updates(updates) => self.on_updates(updates, clock),
             JourneysBody::Unmerge(unmerge) => self.on_unmerge(&unmerge, clock),
+            // Downstream services read them. Nothing here follows from a session yet; but its place in the stream counts.
+            JourneysBody::Sessions(changes) => {
+                self.is_next(changes.origin.as_ref());
+            }
         }
     }
 
@@ -336,14 +343,14 @@ impl Stage for JourneysStage {
         records
     }
 
-    fn take_rows(&mut self, clock: &PartitionClock) -> JourneysRows {
+    fn take_rows(&mut self, _last: u64, clock: &PartitionClock) -> (JourneysRows, Vec<Derived>) {
         let rows = JourneysRows {
             members: self.members.take_rows(&self.audiences, self.partition),
             identities: self.identities.take(),
             identity_changes: std::mem::take(&mut self.identity_changes),
         };
         self.members.evict(&self.audiences, clock);
-        rows
+        (rows, Vec::new())
     }
 
     fn next_due(&self, clock: &PartitionClock) -> Option<ReceivedAt> {

@@ -16,12 +16,14 @@ mod identities;
 pub mod journeys;
 pub mod partition;
 pub mod past;
+mod rejected;
 pub mod snapshots;
 pub mod stage;
 mod touches;
 mod tracked;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +61,8 @@ pub struct Config {
     pub buffer_bytes_max: usize,
     /// Where addresses are; `None`: nobody knows.
     pub places: Option<Arc<Places>>,
+    /// Folder for the ids of days that are over; `None`: they stay in memory.
+    pub ids_folder: Option<PathBuf>,
     /// How long a partition that moves to another worker may be held for its last snapshot.
     pub handover_timeout: Duration,
 }
@@ -101,6 +105,9 @@ pub enum WorkerError {
     /// Rows are refused for good.
     #[error("rows are refused")]
     Insert(#[from] InsertError),
+    /// Ids that are known cannot be read.
+    #[error("known event ids cannot be read")]
+    Known(#[from] events::KnownError),
     /// State cannot be restored.
     #[error("state cannot be restored")]
     Snapshot(#[from] SnapshotError),

@@ -155,6 +155,9 @@ where
         if carrier.saved.start_over.swap(false, Ordering::AcqRel) {
             core.start_over();
         }
+        if let Some(failure) = core.failure() {
+            return Err(failure);
+        }
         save_some(core, carrier, &mut effects);
         out.send(&mut effects).await;
         let now = (carrier.clock)();
@@ -194,6 +197,9 @@ where
             None => return Ok(None),
             Some(Input::Leave(answer)) => {
                 core.want_snapshot(&mut effects);
+                if let Some(failure) = core.failure() {
+                    return Err(failure);
+                }
                 out.send(&mut effects).await;
                 goodbye = Some((answer, now));
             }
@@ -207,6 +213,9 @@ where
                         tick_sent = None;
                     }
                     core.apply(record, &mut effects);
+                    if let Some(failure) = core.failure() {
+                        return Err(failure);
+                    }
                     if !effects.is_empty() {
                         out.send(&mut effects).await;
                         gauge(core, carrier);

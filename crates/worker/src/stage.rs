@@ -7,9 +7,11 @@ use bytes::Bytes;
 use trackway_domain::rules::PartitionRules;
 use trackway_domain::time::{ReceivedAt, Watermark};
 use trackway_eventlog::Record;
-use trackway_wire::log::{self, DecodeError, pb};
+use trackway_wire::log::DecodeError;
 
+use crate::WorkerError;
 use crate::clock::PartitionClock;
+use crate::rejected;
 use crate::snapshots::changes::Changes;
 
 /// What a record turned out to be.
@@ -84,8 +86,11 @@ pub trait Stage: Send + 'static {
     /// Gives the derived records collected since the last flush.
     fn flush(&mut self, range: FlushRange) -> Vec<Derived>;
 
-    /// Closes the block: gives its rows, and lets go of state that is no longer held.
-    fn take_rows(&mut self, clock: &PartitionClock) -> Self::Rows;
+    /// Closes the block: gives its rows and the derived records that tell of them, and lets go of state that is no longer
+    /// held.
+    ///
+    /// - `last`: offset of its last record.
+    fn take_rows(&mut self, last: u64, clock: &PartitionClock) -> (Self::Rows, Vec<Derived>);
 
     /// Received time at which a tick would have an effect although nothing else waits.
     fn next_due(&self, clock: &PartitionClock) -> Option<ReceivedAt>;
@@ -99,6 +104,12 @@ pub trait Stage: Send + 'static {
 
     /// The next snapshot is to be a base: what was written before it cannot be built upon.
     fn start_over(&mut self);
+
+    /// Why the state must not be used any more, if that is so: nothing that was decided since it was last asked for may
+    /// leave the partition, and its owner makes it anew from a snapshot.
+    fn failure(&mut self) -> Option<WorkerError> {
+        None
+    }
 
     /// Numbers for gauges: name and value.
     fn sizes(&self) -> Vec<(&'static str, usize)>;
@@ -236,7 +247,7 @@ impl<S: Stage> Core<S> {
                 self.clock.log_time = now;
                 self.open(offset, timestamp_ms);
                 self.next = offset + 1;
-                effects.push(Effect::Append(vec![undecodable(&value, &error)]));
+                effects.push(Effect::Append(vec![rejected::undecodable(&value, &error)]));
             }
         }
     }
@@ -273,7 +284,10 @@ impl<S: Stage> Core<S> {
     fn close_block(&mut self, end: u64, effects: &mut Vec<Effect<S::Rows>>) {
         self.close_flush(effects);
         let Some((first, timestamp_ms, _)) = self.block.take() else { return };
-        let rows = self.stage.take_rows(&self.clock);
+        let (rows, derived) = self.stage.take_rows(end - 1, &self.clock);
+        if !derived.is_empty() {
+            effects.push(Effect::Append(derived));
+        }
         effects.push(Effect::Block(Block {
             first: (first, timestamp_ms),
             end,
@@ -340,6 +354,11 @@ impl<S: Stage> Core<S> {
         }
     }
 
+    /// Why the partition cannot go on, if that is so: see [`Stage::failure`]. Asked for before effects leave.
+    pub fn failure(&mut self) -> Option<WorkerError> {
+        self.stage.failure()
+    }
+
     /// What waits for time to pass.
     #[must_use]
     pub fn waits(&self) -> Waits {
@@ -401,20 +420,4 @@ pub enum Waits {
     Due(ReceivedAt),
     /// Nothing.
     Nothing,
-}
-
-/// Bytes of a record that are kept in `rejected`.
-pub(crate) const REJECTED_BODY_BYTES_MAX: usize = 65_536;
-
-fn undecodable(value: &Bytes, error: &DecodeError) -> Derived {
-    let body = value.slice(..value.len().min(REJECTED_BODY_BYTES_MAX));
-    let record = pb::RejectedRecord {
-        project: String::new(),
-        protocol: "log".to_owned(),
-        reason: "undecodable".to_owned(),
-        message: error.to_string(),
-        body,
-        ..pb::RejectedRecord::default()
-    };
-    Derived { target: Target::Rejected, partition: 0, value: log::encode(&record) }
 }

@@ -22,7 +22,7 @@ use trackway_domain::rules::{PartitionRules, ProjectRules, SessionRules};
 use trackway_domain::session::{self, SessionEvent};
 use trackway_eventlog::Record;
 use trackway_store::rows::IdentityRow;
-use trackway_wire::log::{self, pb};
+use trackway_wire::log::{self, Arrival, pb};
 use trackway_wire::rules::{audience_rule_to_pb, rules_to_pb};
 use trackway_worker::clock::PartitionClock;
 use trackway_worker::events::{EventsRows, EventsStage};
@@ -361,6 +361,38 @@ fn live<T: Clone + Ord + std::hash::Hash>(rows: impl Iterator<Item = (T, i8)>) -
     live
 }
 
+/// One change of sessions: visitor, key, start, end, events, channel and sign.
+type SessionChange = (u128, u64, i64, i64, u32, String, i8);
+
+/// What a reader of topic `journeys` is told of sessions: of each partition what comes in turn.
+fn sessions_in_stream(derived: &[Derived]) -> Vec<SessionChange> {
+    use pb::journeys_record::Body;
+    let mut last = BTreeMap::new();
+    let mut told = Vec::new();
+    for derived in derived {
+        let record: pb::JourneysRecord = log::decode(derived.value.clone()).expect("our own record");
+        let (origin, sessions) = match record.body.expect("a body") {
+            Body::Entries(entries) => (entries.origin, None),
+            Body::Sessions(changes) => (changes.origin.clone(), Some(changes)),
+            other => panic!("{other:?} is not of the first stage"),
+        };
+        let origin = origin.expect("every derived record has one");
+        if origin.arrival(last.get(&derived.partition).copied()) != Arrival::Next {
+            continue;
+        }
+        last.insert(derived.partition, origin.place());
+        let Some(pb::SessionChanges { projects, texts, changes, .. }) = sessions else { continue };
+        told.extend(changes.into_iter().map(|change| {
+            assert_eq!(projects[change.project as usize], "shop");
+            let visitor = u128::from_be_bytes(change.visitor.as_ref().try_into().expect("16 bytes"));
+            assert_eq!(PersonKey(visitor).partition(JOURNEYS), derived.partition);
+            let (sign, channel) = (if change.taken_back { -1 } else { 1 }, texts[change.channel as usize].clone());
+            (visitor, change.key, change.start_ms, change.end_ms, change.events, channel, sign)
+        }));
+    }
+    told
+}
+
 #[test]
 fn a_crawler_with_ever_new_visitors_leaves_nothing_to_hold() {
     let script = |n: u8, bot| Script {
@@ -478,6 +510,16 @@ proptest! {
         }
         expected.sort_unstable();
         prop_assert_eq!(sessions, expected);
+
+        // The stream tells of the same changes, each once.
+        let mut in_stream = sessions_in_stream(&world.derived);
+        let rows = world.rows.iter().flat_map(|rows| &rows.sessions);
+        let mut in_table: Vec<SessionChange> = rows.map(|row| {
+            (row.visitor, row.session_key, row.start_ms, row.end_ms, row.events, row.channel.clone(), row.sign)
+        }).collect();
+        in_stream.sort_unstable();
+        in_table.sort_unstable();
+        prop_assert_eq!(in_stream, in_table);
 
         // Persons and audience: what the first stage derived, over partitions that tell each other. Replays have put some
         // records into the log twice, and so have appends that failed in part.

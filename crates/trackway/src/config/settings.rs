@@ -101,6 +101,13 @@ impl Settings {
         if folder.as_os_str().is_empty() { self.storage.folder.join("snapshots") } else { folder.clone() }
     }
 
+    /// Where workers keep the ids of days that are over.
+    #[must_use]
+    pub fn ids_folder(&self) -> PathBuf {
+        let folder = &self.storage.ids_folder;
+        if folder.as_os_str().is_empty() { self.storage.folder.join("ids") } else { folder.clone() }
+    }
+
     /// Where the gateway keeps what Kafka does not take. By its port: gateways that share a storage folder have each its
     /// own, and find it again.
     #[must_use]
@@ -124,6 +131,9 @@ section! {
         /// Folder for snapshots of the workers' state. Empty: `snapshots` in `folder`. Workers on several machines need one
         /// that all of them reach.
         snapshots_folder: PathBuf = PathBuf::new(),
+        /// Folder for the ids of the last week's events: 8 bytes each, in files without names, which are made anew at every
+        /// start. Empty: `ids` in `folder`. A worker is best served by a disk of its own machine, which need not last.
+        ids_folder: PathBuf = PathBuf::new(),
     }
 }
 

@@ -136,9 +136,14 @@ impl Entries {
         records
     }
 
+    /// Number of partitions of `journeys`.
+    pub fn partitions(&self) -> u32 {
+        u32::try_from(self.partitions.len()).expect("at most 1024 partitions")
+    }
+
     fn of(&mut self, person: PersonKey) -> &mut OnePartition {
-        let partitions = u32::try_from(self.partitions.len()).expect("at most 1024 partitions");
-        &mut self.partitions[person.partition(partitions) as usize]
+        let partition = person.partition(self.partitions());
+        &mut self.partitions[partition as usize]
     }
 }
 

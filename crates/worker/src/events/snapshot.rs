@@ -4,14 +4,14 @@
 //! day's claims by content. The latter two grow at their end.
 
 use bytes::{Buf, Bytes};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use prost::Message;
-use trackway_domain::dedup::{Claimed, ContentClaim, KnownEvents};
+use trackway_domain::dedup::{Claimed, ContentClaim, KnownEvents, Memory};
 use trackway_domain::id::{PersonKey, ProjectId};
 use trackway_domain::time::{EventTime, ReceivedAt, Watermark};
 use trackway_wire::log::{self, DecodeError, pb};
 
-use super::{EventsStage, VisitorState, visitor, whole_snapshot};
+use super::{DayFiles, EventsStage, VisitorState, visitor, whole_snapshot};
 use crate::clock::PartitionClock;
 use crate::snapshots::changes::{BUCKETS, Changes, Value};
 use crate::snapshots::{Chain, Content};
@@ -76,7 +76,7 @@ impl EventsStage {
     pub(super) fn begin(&mut self, clock: &PartitionClock) {
         let snapshot = &mut self.snapshot;
         assert!(snapshot.open.is_none(), "a snapshot is not yet complete");
-        let id_days: Vec<i64> = self.known.days().map(|(day, _)| day).collect();
+        let id_days: Vec<i64> = self.known.days().collect();
         let content_claims = self.known.content_len() as u64;
         let let_go = self.let_go.last.iter();
         let head = pb::EventsHead {
@@ -160,7 +160,9 @@ impl EventsStage {
     pub(super) fn all_changed(&mut self) {
         assert!(self.snapshot.open.is_none(), "a snapshot is not yet complete");
         self.snapshot.has_parent = false;
-        self.known.start_over();
+        if let Err(error) = self.known.start_over() {
+            self.failure = Some(error);
+        }
         self.visitors.start_over();
     }
 
@@ -186,19 +188,12 @@ impl EventsStage {
     ) -> Result<(Self, PartitionClock), DecodeError> {
         let head: pb::EventsHead = log::decode(chain.head())?;
         let clock = PartitionClock::from_pb(head.clock.as_ref())?;
-        let buckets = chain.decode(read_bucket)?;
+        let mut buckets = chain.decode(read_bucket)?;
         let mut stage = Self::new(partition, journeys_partitions);
         stage.let_go.before = head.let_go_before_ms.map_or_else(|| clock.watermark(), Watermark);
         for let_go in &head.let_go {
             let project = ProjectId::parse(&let_go.project).ok_or(DecodeError::Field { field: "project" })?;
             stage.let_go.note(&project, EventTime(let_go.end_ms));
-        }
-        let mut days: Vec<(i64, HashSet<u64>)> = Vec::new();
-        for &day in &head.days {
-            let of_day = || buckets.iter().flat_map(|bucket| &bucket.ids).filter(|(of, _)| *of == day);
-            let mut ids = HashSet::with_capacity(of_day().map(|(_, ids)| ids.len()).sum());
-            of_day().for_each(|(_, some)| ids.extend(some.iter().copied()));
-            days.push((day, ids));
         }
         let mut content: Vec<ContentClaim> = buckets.iter().flat_map(|bucket| bucket.content.iter().copied()).collect();
         // Those claimed at one time are forgotten at one time: their order among each other means nothing.
@@ -209,7 +204,14 @@ impl EventsStage {
         stage.snapshot.content_days = content.iter().map(claim_day).collect();
         stage.snapshot.content_days.dedup();
         stage.snapshot.has_parent = true;
-        stage.known = KnownEvents::restore(days, content);
+        // Taken out of the buckets a day at a time, so that ids are not in memory twice.
+        let mut ids: Vec<(i64, Vec<u64>)> =
+            buckets.iter_mut().flat_map(|bucket| std::mem::take(&mut bucket.ids)).collect();
+        let days = head
+            .days
+            .iter()
+            .map(|day| (*day, ids.extract_if(.., |(of, _)| of == day).flat_map(|(_, ids)| ids).collect::<Vec<_>>()));
+        stage.known = KnownEvents::new(Memory::USUAL, DayFiles::default()).restored(days, content);
         let touched = buckets.iter().flat_map(|bucket| &bucket.visitors).map(|(key, minute, _)| (*minute, *key));
         stage.touches = Touches::restore(touched);
         let visitors: Vec<_> = buckets.into_iter().flat_map(|bucket| bucket.visitors).collect();

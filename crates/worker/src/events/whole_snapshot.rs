@@ -1,11 +1,11 @@
 //! Snapshots in one message, as versions before deltas wrote them: they are read, and the next one is a base.
 
 use bytes::Bytes;
-use trackway_domain::dedup::{ContentClaim, KnownEvents};
+use trackway_domain::dedup::{ContentClaim, KnownEvents, Memory};
 use trackway_domain::time::ReceivedAt;
 use trackway_wire::log::{self, DecodeError, pb};
 
-use super::{EventsStage, visitor};
+use super::{DayFiles, EventsStage, visitor};
 use crate::clock::PartitionClock;
 use crate::touches::Touches;
 
@@ -27,9 +27,9 @@ pub(super) fn restore(
         stage.visitors.insert(key, visitor);
     }
     stage.touches = Touches::restore(touched);
-    let days = snapshot.days.into_iter().map(|day| (day.day, day.keys.into_iter().collect()));
+    let days = snapshot.days.into_iter().map(|day| (day.day, day.keys));
     let content = content_claims(&snapshot.content_keys, &snapshot.content_received_ms, &snapshot.content_claimed_ms)?;
-    stage.known = KnownEvents::restore(days, content);
+    stage.known = KnownEvents::new(Memory::USUAL, DayFiles::default()).restored(days, content);
     stage.all_changed();
     Ok((stage, clock))
 }

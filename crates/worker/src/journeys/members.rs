@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use trackway_domain::audience::{Change, Membership, Stay};
 use trackway_domain::id::PersonKey;
-use trackway_domain::time::EventTime;
+use trackway_domain::time::{EventTime, Watermark};
 use trackway_store::rows::MemberRow;
 use trackway_wire::log::pb;
 
@@ -131,38 +131,45 @@ impl JourneysStage {
     /// Tells subscribers what follows from what was just applied: for those touched, and for those whose time has come.
     pub(super) fn tell(&mut self, clock: &PartitionClock) {
         let watermark = clock.watermark();
+        for member_key in std::mem::take(&mut self.members.fresh) {
+            let told = self.ask(member_key, watermark);
+            self.outgoing.extend(told);
+        }
+        let timers = &mut self.members.timers;
+        let mut due = Vec::new();
+        while let Some(&(_, member_key)) = timers.first().filter(|(time, _)| time.0 <= watermark.0) {
+            timers.pop_first();
+            due.push(member_key);
+        }
+        // Timers of stays that were extended since are gone after a restart: the order must not come of them.
+        let mut told: Vec<_> = due.into_iter().filter_map(|member_key| self.ask(member_key, watermark)).collect();
+        told.sort_unstable_by_key(|told| (told.change.at_ms, told.audience, told.person));
+        self.outgoing.append(&mut told);
+    }
+
+    /// What subscribers are to hear of a member, if anything.
+    fn ask(&mut self, member_key: MemberKey, watermark: Watermark) -> Option<Outgoing> {
         let members = &mut self.members;
-        let mut ask = std::mem::take(&mut members.fresh);
-        while let Some(&(due, member)) = members.timers.first() {
-            if due.0 > watermark.0 {
-                break;
-            }
-            members.timers.pop_first();
-            ask.push(member);
+        let member = members.all.get_mut(&member_key)?;
+        let audience = &self.audiences[member_key.0 as usize];
+        let (change, due) = member.state.on_time(&audience.rule, watermark);
+        if let Some(due) = due {
+            members.timers.insert((due, member_key));
         }
-        for member_key in ask {
-            let Some(member) = members.all.get_mut(&member_key) else { continue };
-            let audience = &self.audiences[member_key.0 as usize];
-            let (change, due) = member.state.on_time(&audience.rule, watermark);
-            if let Some(due) = due {
-                members.timers.insert((due, member_key));
-            }
-            let Some(change) = change else { continue };
-            let (entered, at) = match change {
-                Change::Entered(at) => (true, at),
-                Change::Left(at) => (false, at),
-            };
-            let change = pb::MembershipChange {
-                origin: None,
-                project: audience.project.to_string(),
-                audience: audience.name.to_string(),
-                person: key_bytes(member_key.1),
-                user_id: member.user_id.clone(),
-                visitor_id: member.visitor_id.clone(),
-                entered,
-                at_ms: at.0,
-            };
-            self.outgoing.push(Outgoing { audience: member_key.0, person: member_key.1, change });
-        }
+        let (entered, at) = match change? {
+            Change::Entered(at) => (true, at),
+            Change::Left(at) => (false, at),
+        };
+        let change = pb::MembershipChange {
+            origin: None,
+            project: audience.project.to_string(),
+            audience: audience.name.to_string(),
+            person: key_bytes(member_key.1),
+            user_id: member.user_id.clone(),
+            visitor_id: member.visitor_id.clone(),
+            entered,
+            at_ms: at.0,
+        };
+        Some(Outgoing { audience: member_key.0, person: member_key.1, change })
     }
 }

@@ -1,10 +1,13 @@
-//! Events that this program does not know, in records that it can read: kept in `rejected`, for a later version.
+//! What a worker keeps in `rejected`: records that it cannot read, and events that it does not know in those that it can.
 
 use bytes::Bytes;
 use prost::Message;
 use trackway_wire::log::{self, DecodeError, pb};
 
-use crate::stage::{Derived, REJECTED_BODY_BYTES_MAX, Target};
+use crate::stage::{Derived, Target};
+
+/// Bytes of a record that are kept.
+const BODY_BYTES_MAX: usize = 65_536;
 
 /// Events of one record that are told one by one. A record of a stranger may have millions, and what is kept must fit
 /// into a record.
@@ -13,9 +16,21 @@ const ITEMS_MAX: usize = 100;
 /// Bytes of one event that are kept.
 const CONTENT_BYTES_MAX: usize = 4_096;
 
-/// Events of one record.
+/// A record that cannot be read.
+pub(crate) fn undecodable(value: &Bytes, error: &DecodeError) -> Derived {
+    let record = pb::RejectedRecord {
+        protocol: "log".to_owned(),
+        reason: "undecodable".to_owned(),
+        message: error.to_string(),
+        body: value.slice(..value.len().min(BODY_BYTES_MAX)),
+        ..pb::RejectedRecord::default()
+    };
+    Derived { target: Target::Rejected, partition: 0, value: log::encode(&record) }
+}
+
+/// Events of one record that have no meaning here; a later version may know them.
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     /// Place in the record, and why.
     first: Vec<(u32, DecodeError)>,
     count: u64,
@@ -51,7 +66,7 @@ impl Refused {
             protocol: "log".to_owned(),
             reason: REASON.to_owned(),
             message,
-            body: record.slice(..record.len().min(REJECTED_BODY_BYTES_MAX)),
+            body: record.slice(..record.len().min(BODY_BYTES_MAX)),
             items: self.first.into_iter().map(item).collect(),
             ..pb::RejectedRecord::default()
         };
