@@ -49,7 +49,7 @@ async fn a_visitors_activity_comes_back_in_order_and_within_the_range() {
     ];
     harness.store.insert(&rows, "events").await.unwrap();
     let range = TimeRange { from_ms: T, to_ms: T + 3 };
-    let read = async |rows_max| harness.store.visitor_events(&project(), VISITOR, range, rows_max).await.unwrap();
+    let read = async |rows_max| harness.store.visitor_events("shop", VISITOR, range, rows_max).await.unwrap();
     let found = read(10).await;
     let expected = |row: &EventRow| VisitorEventRow {
         time_ms: row.time_ms,
@@ -77,7 +77,7 @@ async fn a_visitors_activity_comes_back_in_order_and_within_the_range() {
 async fn a_visitors_sessions_come_back_as_they_stand() {
     let harness = Harness::start().await;
     let session = |start_ms: i64, sign: i8| SessionRow {
-        project: project().into(),
+        project: project(),
         visitor: VISITOR,
         session_key: 9,
         start_ms,
@@ -102,6 +102,6 @@ async fn a_visitors_sessions_come_back_as_they_stand() {
     let rows = [session(T, 1), session(T + 1, 1), session(T + 1, -1), other.clone(), other.clone(), session(T + 3, 1)];
     harness.store.insert(&rows, "sessions").await.unwrap();
     let range = TimeRange { from_ms: T, to_ms: T + 3 };
-    let found = harness.store.visitor_sessions(&project(), VISITOR, range).await.unwrap();
+    let found = harness.store.visitor_sessions("shop", VISITOR, range).await.unwrap();
     assert_eq!(found, [(session(T, 1), 1), (other, 2)]);
 }
