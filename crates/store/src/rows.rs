@@ -37,8 +37,6 @@ pub struct EventRow<T = String> {
     pub path: T,
     /// Title of the page.
     pub title: T,
-    /// Name of a page or screen, where the tracker has one.
-    pub page_name: T,
     /// Full address of the page before.
     pub referrer: T,
     /// Channel (GA4's default grouping), or empty where the event is no landing.

@@ -21,7 +21,6 @@ use trackway_store::rows::ProgressRow;
 
 use crate::events::EventsRows;
 use crate::journeys::JourneysRows;
-use crate::past::Question;
 use crate::snapshots::saver::{Base, Saver};
 use crate::snapshots::{Encoded, SnapshotError, Snapshots};
 use crate::stage::{Block, Derived, Snapshot, Target};
@@ -30,9 +29,6 @@ use crate::{Clock, Topics, WorkerError, spawn};
 /// First and longest pause between tries.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
-
-/// Questions for the past that the store is asked at once, by one partition.
-const QUESTIONS_AT_ONCE: usize = 4;
 
 /// What the tasks of one partition work with.
 pub(crate) struct Carrier {
@@ -80,10 +76,6 @@ pub trait Insertable: Send + Sync + 'static {
     fn insert(&self, store: &Store, name: &str) -> impl Future<Output = Result<(), InsertError>> + Send;
     /// Number of rows.
     fn len(&self) -> usize;
-    /// What is asked of the tables once the rows are in.
-    fn questions(&self) -> &[Question] {
-        &[]
-    }
 }
 
 impl Insertable for EventsRows {
@@ -101,10 +93,6 @@ impl Insertable for EventsRows {
 
     fn len(&self) -> usize {
         self.events.len() + self.sessions.len() + self.identities.len() + self.identity_changes.len()
-    }
-
-    fn questions(&self) -> &[Question] {
-        &self.questions
     }
 }
 
@@ -216,35 +204,8 @@ impl Carrier {
                 return Ok(());
             }
             self.gauge_lag(log_time);
-            for questions in rows.questions().chunks(QUESTIONS_AT_ONCE) {
-                if self.answer(questions).await?.is_none() {
-                    return Ok(());
-                }
-            }
         }
         Ok(())
-    }
-
-    /// Asks the store and appends the answers to the partition itself, for its stage.
-    async fn answer(&self, questions: &[Question]) -> Result<Option<()>, WorkerError> {
-        let answer = |question: &Question| {
-            let question = question.clone();
-            async move { question.answer(&self.store).await }
-        };
-        let tried = self.until_done(|| async {
-            let answers = match futures_util::future::try_join_all(questions.iter().map(answer)).await {
-                Ok(answers) => answers,
-                Err(error) => return Tried::Again(error.into()),
-            };
-            let (partition, timestamp_ms) = (self.partition.partition, (self.clock)().0);
-            let records = answers.into_iter().map(|value| NewRecord { partition, timestamp_ms, value }).collect();
-            match self.log.append(&self.partition.topic, records).await {
-                Ok(_) => Tried::Done,
-                Err(error @ trackway_eventlog::AppendError::Unavailable { .. }) => Tried::Again(error.into()),
-                Err(error) => Tried::Never(error.into()),
-            }
-        });
-        tried.await
     }
 
     /// Writes snapshots in order, commits their offsets, and keeps their chain short meanwhile. A store that is away costs

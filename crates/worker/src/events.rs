@@ -5,7 +5,6 @@ mod entries;
 mod identity;
 mod known;
 mod projects;
-mod recall;
 mod row;
 mod sessions;
 mod snapshot;
@@ -33,7 +32,6 @@ use trackway_wire::log::{self, DecodeError, EventsRecord, LoggedEvent, VisitorEv
 use crate::WorkerError;
 use crate::clock::PartitionClock;
 use crate::identities::IdentityRows;
-use crate::past::Question;
 use crate::rejected::Refused;
 use crate::snapshots::changes::Changes;
 use crate::stage::{Decoded, Derived, FlushRange, Stage};
@@ -43,8 +41,6 @@ use entries::Entries;
 pub(crate) use identity::change_row;
 pub use known::{DayFiles, KnownError};
 use projects::Projects;
-pub use recall::Answer;
-use recall::{LetGo, Recall};
 use row::Enricher;
 pub(crate) use snapshot::{key, key_bytes};
 
@@ -59,7 +55,6 @@ pub struct EventsStage {
     /// Visitors whose sessions changed since the last block.
     dirty: Vec<PersonKey>,
     touches: Touches<PersonKey>,
-    let_go: LetGo,
     columns: EventColumns,
     /// The other rows of the block; its events are in `columns` until it is closed.
     rows: EventsRows,
@@ -78,8 +73,6 @@ struct VisitorState {
     /// The user it belongs to, once it was identified.
     link: Option<Link>,
     sessions: VisitorSessions,
-    /// Of the few whose past was let go of and asked for.
-    recall: Option<Box<Recall>>,
     dirty: bool,
     /// Minute in which it was last put into `touches`.
     touched_minute: i64,
@@ -96,8 +89,6 @@ pub struct EventsRows {
     pub identities: Vec<IdentityRow>,
     /// Commands that changed who is who.
     pub identity_changes: Vec<IdentityChangeRow>,
-    /// What is asked of the tables once these rows are in.
-    pub questions: Vec<Question>,
 }
 
 impl EventsStage {
@@ -111,7 +102,6 @@ impl EventsStage {
             visitors: Tracked::new(),
             dirty: Vec::new(),
             touches: Touches::new(),
-            let_go: LetGo::nothing(),
             columns: EventColumns::new(),
             rows: EventsRows::default(),
             identities: IdentityRows::default(),
@@ -180,7 +170,6 @@ impl EventsStage {
             self.identify(event, user, request);
             if kind.is_activity() && !is_bot {
                 self.on_activity(event, kind, &enriched, user, request, clock);
-                self.ask_where_let_go(event.time, request, index, clock);
                 self.entries.event(project, under, request.sender, event);
             }
             if kind == EventKind::Alias {
@@ -244,8 +233,6 @@ pub enum EventsBody<'a> {
     Events(VisitorEvents<'a>, &'a Bytes),
     /// A visitor is to be a person of its own.
     Unmerge(pb::VisitorUnmerge),
-    /// What was let go of comes back.
-    Recalled(Box<Answer>),
 }
 
 impl Stage for EventsStage {
@@ -262,9 +249,6 @@ impl Stage for EventsStage {
             EventsRecord::Unmerge(unmerge) if ProjectId::is_one(&unmerge.project) => {
                 Ok(Decoded::Body(EventsBody::Unmerge(unmerge)))
             }
-            EventsRecord::Recalled(recalled) => {
-                Ok(Decoded::Body(EventsBody::Recalled(Box::new(Answer::parse(&recalled)?))))
-            }
             EventsRecord::Events(_) | EventsRecord::Unmerge(_) => Err(DecodeError::Field { field: "project" }),
         }
     }
@@ -273,7 +257,6 @@ impl Stage for EventsStage {
         let (mut body, record) = match body {
             EventsBody::Events(events, record) => (events, record),
             EventsBody::Unmerge(unmerge) => return self.on_unmerge(&unmerge, offset, clock),
-            EventsBody::Recalled(answer) => return self.on_answer(*answer, clock),
         };
         let project = self.projects.of(body.project);
         let sender = Sender::of(&body);
@@ -322,12 +305,8 @@ impl Stage for EventsStage {
     fn take_rows(&mut self, last: u64, clock: &PartitionClock) -> (EventsRows, Vec<Derived>) {
         self.tell_sessions(clock);
         self.evict(clock);
-        let rows = EventsRows {
-            events: self.columns.take(),
-            identities: self.identities.take(),
-            questions: self.questions(clock),
-            ..std::mem::take(&mut self.rows)
-        };
+        let (events, identities) = (self.columns.take(), self.identities.take());
+        let rows = EventsRows { events, identities, ..std::mem::take(&mut self.rows) };
         let derived = changes::records(&rows.sessions, self.partition, last, self.entries.partitions());
         (rows, derived)
     }

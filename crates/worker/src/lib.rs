@@ -15,7 +15,6 @@ mod group;
 mod identities;
 pub mod journeys;
 pub mod partition;
-pub mod past;
 mod rejected;
 pub mod snapshots;
 pub mod stage;
@@ -35,7 +34,6 @@ use trackway_enrich::geo::Places;
 use trackway_eventlog::{AppendError, EventLog, LogError};
 use trackway_store::Store;
 use trackway_store::insert::InsertError;
-use trackway_store::queries::QueryError;
 use trackway_wire::log::DecodeError;
 
 use crate::snapshots::SnapshotError;
@@ -99,9 +97,6 @@ pub enum WorkerError {
     /// Derived records are refused for good.
     #[error("derived records are refused")]
     Append(#[from] AppendError),
-    /// The store does not answer.
-    #[error("the past of a visitor is not read")]
-    Query(#[from] QueryError),
     /// Rows are refused for good.
     #[error("rows are refused")]
     Insert(#[from] InsertError),

@@ -7,7 +7,6 @@
 
 mod cut;
 pub mod oracle;
-mod recall;
 mod visitor;
 pub mod zone;
 
@@ -19,7 +18,6 @@ use crate::revenue::Revenue;
 use crate::rules::SessionRules;
 use crate::time::EventTime;
 
-pub use recall::{Past, Unrepaired, apart};
 pub use visitor::{HeldEvent, HeldRun, VisitorSessions};
 
 /// What a session needs of one event.

@@ -22,11 +22,11 @@ const FACTS_LOOKED_AT: usize = 32;
 /// so only a run that was touched can change its sessions.
 #[derive(Debug, Clone, Default)]
 pub struct VisitorSessions {
-    pub(super) runs: Vec<Run>,
+    runs: Vec<Run>,
     /// What events refer to.
     facts: Vec<(Arc<Facts>, u32)>,
     /// Sessions, already told, of the runs that were touched since.
-    pub(super) told: Vec<Session>,
+    told: Vec<Session>,
 }
 
 /// One event, as it is held: 24 bytes.
@@ -69,8 +69,8 @@ pub struct HeldRun {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Run {
-    pub(super) held: HeldRun,
+struct Run {
+    held: HeldRun,
     /// Whether its sessions are to be told again. A run that is not dirty was told as it stands.
     dirty: bool,
 }
@@ -180,26 +180,14 @@ impl VisitorSessions {
     }
 
     /// Lets go of runs that the watermark has passed and that nobody has touched for `hold` of received time. They must
-    /// have been told. Gives the time of the last event that was let go of, if any was.
-    pub fn evict(
-        &mut self,
-        rules: &SessionRules,
-        watermark: Watermark,
-        now: ReceivedAt,
-        hold: std::time::Duration,
-    ) -> Option<EventTime> {
+    /// have been told.
+    pub fn evict(&mut self, rules: &SessionRules, watermark: Watermark, now: ReceivedAt, hold: std::time::Duration) {
         let gap = millis(rules.gap);
-        let mut let_go = None;
         self.runs.retain(|run| {
             let passed = run.end().saturating_add(gap) < watermark.0;
-            let stays = run.dirty || !passed || run.held.touched.plus(hold) >= now;
-            if !stays {
-                let_go = let_go.max(Some(EventTime(run.end())));
-            }
-            stays
+            run.dirty || !passed || run.held.touched.plus(hold) >= now
         });
         self.forget_facts();
-        let_go
     }
 
     /// Whether anything is held.

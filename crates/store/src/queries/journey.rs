@@ -179,7 +179,7 @@ impl Store {
     }
 }
 
-pub(super) fn into_texts(column: Column) -> Option<Vec<String>> {
+fn into_texts(column: Column) -> Option<Vec<String>> {
     match column {
         Column::Text(values) => Some(values),
         _ => None,

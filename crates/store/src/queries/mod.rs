@@ -20,7 +20,6 @@ mod journey;
 mod ordered;
 mod persons;
 mod progress;
-mod recall;
 mod run;
 mod sums;
 
@@ -33,7 +32,6 @@ pub use audiences::AudienceTotals;
 pub use contacts::{ContactBlock, ContactStream};
 pub use journey::JourneyRow;
 pub use ordered::{NameBlock, NameStream, PastBlock, PastStream, StepBlock, StepFilter, StepStream};
-pub use recall::VisitorEventRow;
 pub use run::{QueryError, ReadCost};
 pub use sums::{Interval, SessionSummaryRow, TouchpointRow, TrendRow};
 

@@ -22,8 +22,6 @@ pub enum EventsRecord<'a> {
     Rules(pb::PartitionRules),
     /// A command parts a device from its user.
     Unmerge(pb::VisitorUnmerge),
-    /// What was let go of comes back out of the store.
-    Recalled(Box<pb::Recalled>),
 }
 
 /// What one request had for one visitor, in order. Fields as in `proto/trackway/log`; what is not there is empty.
@@ -153,7 +151,6 @@ pub fn read_events(record: &[u8]) -> Result<EventsRecord<'_>, DecodeError> {
         (_, Some(pb::events_record::Body::Tick(pb::Tick {}))) => Ok(EventsRecord::Tick),
         (_, Some(pb::events_record::Body::Rules(rules))) => Ok(EventsRecord::Rules(rules)),
         (_, Some(pb::events_record::Body::Unmerge(unmerge))) => Ok(EventsRecord::Unmerge(unmerge)),
-        (_, Some(pb::events_record::Body::Recalled(recalled))) => Ok(EventsRecord::Recalled(Box::new(recalled))),
         (None, None | Some(pb::events_record::Body::Events(_))) => Err(DecodeError::Field { field: "body" }),
     }
 }
@@ -178,7 +175,7 @@ fn events_record(message: &[u8]) -> Result<Scanned<'_>, Refused> {
         match field {
             // A body that comes in pieces is the sum of them.
             1 => visitor_events(input.message(kind)?, scanned.events.get_or_insert_default())?,
-            2..=5 => {
+            2 | 3 | 5 => {
                 input.skip(field, kind)?;
                 scanned = Scanned { events: None, others: true };
             }

@@ -265,7 +265,6 @@ pub(super) fn to_row<'a>(
         path: enriched.at.path,
         url: event.url,
         title: event.title,
-        page_name: event.page_name,
         referrer: event.referrer,
         channel: of_landing(|landing| &landing.channel),
         landing: landing.map_or("", |landing| landing.kind.as_str()),

@@ -21,7 +21,6 @@ impl EventsStage {
             project: request.project.clone(),
             link: None,
             sessions: VisitorSessions::default(),
-            recall: None,
             dirty: false,
             touched_minute: touches::NEVER,
         });
@@ -72,12 +71,7 @@ impl EventsStage {
         for key in std::mem::take(&mut self.dirty) {
             let visitor = self.visitors.get_mut(&key).expect("a dirty visitor is held");
             visitor.dirty = false;
-            let held = visitor.sessions.held();
             let (back, put) = visitor.sessions.changes(&clock.rules.project(&visitor.project).session);
-            if visitor.sessions.held() < held {
-                // Some of so many became final: what is held is whole no longer, and an answer would find it so.
-                visitor.recall = None;
-            }
             let signed =
                 back.into_iter().map(|session| (session, -1)).chain(put.into_iter().map(|session| (session, 1)));
             self.rows.sessions.extend(signed.map(|(session, sign)| session_row(&visitor.project, key, session, sign)));
@@ -93,23 +87,13 @@ impl EventsStage {
                 continue;
             }
             let visitor = self.visitors.get_mut(&key).expect("just looked at");
-            if visitor.waits_for_its_past() {
-                self.touches.again(key, &mut visitor.touched_minute, horizon);
-                continue;
-            }
             let session = &clock.rules.project(&visitor.project).session;
-            let let_go = visitor.sessions.evict(session, clock.watermark(), clock.log_time, clock.rules.hold);
-            if let Some(time) = let_go {
-                self.let_go.note(&visitor.project, time);
-                visitor.recall = None;
-            }
+            visitor.sessions.evict(session, clock.watermark(), clock.log_time, clock.rules.hold);
             if !visitor.sessions.is_empty() {
                 // The watermark has not passed it.
                 self.touches.again(key, &mut visitor.touched_minute, horizon);
             } else if visitor.link.is_none() {
                 self.visitors.remove(&key);
-            } else {
-                visitor.recall = None;
             }
         }
     }

@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes};
 use hashbrown::HashMap;
 use prost::Message;
 use trackway_domain::dedup::{Claimed, ContentClaim, KnownEvents, Memory};
-use trackway_domain::id::{PersonKey, ProjectId};
-use trackway_domain::time::{EventTime, ReceivedAt, Watermark};
+use trackway_domain::id::PersonKey;
+use trackway_domain::time::ReceivedAt;
 use trackway_wire::log::{self, DecodeError, pb};
 
 use super::{DayFiles, EventsStage, VisitorState, visitor, whole_snapshot};
@@ -78,16 +78,7 @@ impl EventsStage {
         assert!(snapshot.open.is_none(), "a snapshot is not yet complete");
         let id_days: Vec<i64> = self.known.days().collect();
         let content_claims = self.known.content_len() as u64;
-        let let_go = self.let_go.last.iter();
-        let head = pb::EventsHead {
-            clock: Some(clock.to_pb()),
-            days: id_days.clone(),
-            content_claims,
-            let_go: let_go
-                .map(|(project, end)| pb::LetGo { project: project.as_str().into(), end_ms: end.0 })
-                .collect(),
-            let_go_before_ms: Some(self.let_go.before.0),
-        };
+        let head = pb::EventsHead { clock: Some(clock.to_pb()), days: id_days.clone(), content_claims };
         let is_base = !std::mem::replace(&mut snapshot.has_parent, true);
         let mut changes = Changes::new(is_base, log::encode(&head));
         let claimed = self.known.take_claimed();
@@ -190,11 +181,6 @@ impl EventsStage {
         let clock = PartitionClock::from_pb(head.clock.as_ref())?;
         let mut buckets = chain.decode(read_bucket)?;
         let mut stage = Self::new(partition, journeys_partitions);
-        stage.let_go.before = head.let_go_before_ms.map_or_else(|| clock.watermark(), Watermark);
-        for let_go in &head.let_go {
-            let project = ProjectId::parse(&let_go.project).ok_or(DecodeError::Field { field: "project" })?;
-            stage.let_go.note(&project, EventTime(let_go.end_ms));
-        }
         let mut content: Vec<ContentClaim> = buckets.iter().flat_map(|bucket| bucket.content.iter().copied()).collect();
         // Those claimed at one time are forgotten at one time: their order among each other means nothing.
         content.sort_by_key(|claim| claim.claimed);

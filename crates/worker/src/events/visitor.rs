@@ -8,12 +8,11 @@ use trackway_domain::event::OrderKey;
 use trackway_domain::id::{EventKey, ProjectId};
 use trackway_domain::identity::Link;
 use trackway_domain::revenue::Revenue;
-use trackway_domain::session::{Facts, HeldEvent, HeldRun, Landing, LandingKind, Role, SessionEvent, VisitorSessions};
+use trackway_domain::session::{Facts, HeldEvent, HeldRun, Landing, LandingKind, Role, VisitorSessions};
 use trackway_domain::time::{EventTime, ReceivedAt};
 use trackway_wire::log::{DecodeError, pb};
 
 use super::VisitorState;
-use super::recall::{Open, Recall};
 use super::{key, key_bytes};
 
 /// What a visitor's numbers refer to: its own lists, or those that a snapshot in one message has for all.
@@ -99,11 +98,6 @@ pub(super) fn to_pb(visitor: &VisitorState) -> pb::VisitorState {
             landings: Vec::new(),
         }
     });
-    let recall = visitor.recall.iter();
-    // A snapshot is taken when all questions have left.
-    let open = recall.clone().flat_map(|recall| &recall.open);
-    let open = open.map(|open| pb::OpenQuestion { offset: open.offset, index: open.index });
-    let whole = recall.flat_map(|recall| &recall.whole);
     pb::VisitorState {
         // The entry's name says it.
         key: bytes::Bytes::new(),
@@ -120,8 +114,6 @@ pub(super) fn to_pb(visitor: &VisitorState) -> pb::VisitorState {
             key: link.since.key.0,
         }),
         facts,
-        open: open.collect(),
-        whole_ms: whole.flat_map(|(from, to)| [from.0, to.0]).collect(),
     }
 }
 
@@ -153,38 +145,9 @@ pub(super) fn from_pb(visitor: &pb::VisitorState, tables: &Tables) -> Result<Vis
         project: project.clone(),
         link,
         sessions: sessions(visitor, tables)?,
-        recall: recall(visitor)?,
         dirty: false,
         touched_minute: visitor.touched_minute,
     })
-}
-
-fn recall(visitor: &pb::VisitorState) -> Result<Option<Box<Recall>>, DecodeError> {
-    let open = visitor.open.iter().map(|open| Open { offset: open.offset, index: open.index, unsent: None });
-    let (whole, []) = visitor.whole_ms.as_chunks::<2>() else { return Err(DecodeError::Field { field: "whole_ms" }) };
-    let whole = whole.iter().map(|&[from, to]| (EventTime(from), EventTime(to)));
-    let recall = Recall { open: open.collect(), whole: whole.collect() };
-    Ok((!recall.is_idle()).then(|| Box::new(recall)))
-}
-
-/// The events of a run by itself.
-pub(super) fn events_of(
-    run: &pb::SessionRun,
-    facts: &[pb::SessionFacts],
-    tables: &Tables,
-) -> Result<Vec<SessionEvent>, DecodeError> {
-    const EVENTS: DecodeError = DecodeError::Field { field: "events" };
-    let facts: Vec<_> = facts.iter().map(|facts| facts_from_pb(facts, tables)).collect::<Result<_, _>>()?;
-    if [run.sequences.len(), run.keys.len(), run.facts.len()] != [run.times_ms.len(); 3] {
-        return Err(EVENTS);
-    }
-    let event = |n: usize| {
-        let (facts, engaged_ms) = facts.get(run.facts[n] as usize).ok_or(EVENTS)?.clone();
-        let order =
-            OrderKey { time: EventTime(run.times_ms[n]), sequence: run.sequences[n], key: EventKey(run.keys[n]) };
-        Ok(SessionEvent { order, engaged_ms, facts })
-    };
-    (0..run.times_ms.len()).map(event).collect()
 }
 
 fn sessions(visitor: &pb::VisitorState, tables: &Tables) -> Result<VisitorSessions, DecodeError> {

@@ -18,7 +18,6 @@ pub(super) fn restore(
     let clock = PartitionClock::from_pb(snapshot.clock.as_ref())?;
     let tables = visitor::Tables::new(&snapshot.projects, &snapshot.pages, &snapshot.landings)?;
     let mut stage = EventsStage::new(partition, journeys_partitions);
-    stage.let_go.before = clock.watermark();
     let mut touched = Vec::with_capacity(snapshot.visitors.len());
     for visitor in &snapshot.visitors {
         let key = super::key(&visitor.key)?;

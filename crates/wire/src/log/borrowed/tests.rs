@@ -22,7 +22,6 @@ fn by_prost_too(record: &pb::EventsRecord) -> Option<EventsRecord<'_>> {
         pb::events_record::Body::Tick(pb::Tick {}) => EventsRecord::Tick,
         pb::events_record::Body::Rules(rules) => EventsRecord::Rules(rules.clone()),
         pb::events_record::Body::Unmerge(unmerge) => EventsRecord::Unmerge(unmerge.clone()),
-        pb::events_record::Body::Recalled(recalled) => EventsRecord::Recalled(Box::new(recalled.clone())),
     })
 }
 
