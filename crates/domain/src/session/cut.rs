@@ -9,8 +9,13 @@ use crate::rules::SessionRules;
 use crate::time::millis;
 
 /// A session while it is cut.
-pub(super) struct Open {
+struct Open<'a> {
+    /// Without what [`Open::close`] fills in.
     session: Session,
+    /// The first event that says where the visitor came from.
+    landing: Option<&'a Arc<Landing>>,
+    /// The first and the last view.
+    views: Option<(&'a Facts, &'a Facts)>,
     user: Option<PersonKey>,
     /// Day of its events, where days split.
     day: i64,
@@ -24,29 +29,24 @@ pub(super) fn cut<'a>(
     rules: &SessionRules,
     mut each: impl FnMut(Session, usize),
 ) {
-    let mut open: Option<Open> = None;
+    let mut close = |open: Open<'_>| {
+        let first = open.first;
+        each(open.close(rules), first);
+    };
+    let mut open: Option<Open<'_>> = None;
     for (place, (order, engaged_ms, facts)) in events.enumerate() {
         match &mut open {
             Some(session) if session.takes(order, facts, rules) => session.add(order, engaged_ms, facts, rules),
             // Nobody is there: what the tracker says by itself after a session's end is part of none.
             _ if facts.role == Role::Passive => {}
-            _ => {
-                let next = Open::begin(place, order, engaged_ms, facts, rules);
-                if let Some(done) = open.replace(next) {
-                    let first = done.first;
-                    each(done.close(rules), first);
-                }
-            }
+            _ => open.replace(Open::begin(place, order, engaged_ms, facts, rules)).into_iter().for_each(&mut close),
         }
     }
-    if let Some(done) = open {
-        let first = done.first;
-        each(done.close(rules), first);
-    }
+    open.into_iter().for_each(close);
 }
 
-impl Open {
-    fn begin(place: usize, order: OrderKey, engaged_ms: u32, facts: &Facts, rules: &SessionRules) -> Self {
+impl<'a> Open<'a> {
+    fn begin(place: usize, order: OrderKey, engaged_ms: u32, facts: &'a Facts, rules: &SessionRules) -> Self {
         let session = Session {
             key: order.key,
             start: order.time,
@@ -63,7 +63,7 @@ impl Open {
             revenue: None,
         };
         let day = rules.midnight.as_ref().map_or(0, |zone| zone.day(order.time));
-        let mut open = Self { session, user: None, day, first: place };
+        let mut open = Self { session, landing: None, views: None, user: None, day, first: place };
         open.add(order, engaged_ms, facts, rules);
         open
     }
@@ -81,7 +81,7 @@ impl Open {
 
     /// Whether a visitor who comes from there comes anew.
     fn is_left_by(&self, landing: &Landing, rules: &SessionRules) -> bool {
-        let Some(here) = &self.session.landing else { return false };
+        let Some(here) = self.landing else { return false };
         match landing.kind {
             LandingKind::Campaign => rules.split_campaign && **here != *landing,
             LandingKind::Website => rules.split_referral && here.source != landing.source,
@@ -89,12 +89,10 @@ impl Open {
         }
     }
 
-    fn add(&mut self, order: OrderKey, engaged_ms: u32, facts: &Facts, rules: &SessionRules) {
+    fn add(&mut self, order: OrderKey, engaged_ms: u32, facts: &'a Facts, rules: &SessionRules) {
         let session = &mut self.session;
         session.engaged_ms += u64::from(engaged_ms);
-        if session.landing.is_none() {
-            session.landing.clone_from(&facts.landing);
-        }
+        self.landing = self.landing.or(facts.landing.as_ref());
         self.user = self.user.or(facts.user);
         if facts.role == Role::Passive {
             if rules.passive_extends {
@@ -112,29 +110,23 @@ impl Open {
             _ => {}
         }
         if facts.role == Role::View {
-            if session.page_views == 0 {
-                session.entry_page.clone_from(&facts.page);
-                session.entry_host.clone_from(&facts.host);
-            }
             session.page_views += 1;
-            replace(&mut session.exit_page, &facts.page);
-            replace(&mut session.exit_host, &facts.host);
+            self.views = Some((self.views.map_or(facts, |(first, _)| first), facts));
         }
     }
 
     fn close(self, rules: &SessionRules) -> Session {
         let mut session = self.session;
+        session.landing = self.landing.cloned();
+        if let Some((first, last)) = self.views {
+            session.entry_page.clone_from(&first.page);
+            session.entry_host.clone_from(&first.host);
+            session.exit_page.clone_from(&last.page);
+            session.exit_host.clone_from(&last.host);
+        }
         let limit = millis(rules.bounce_below);
         let engaged = i64::try_from(session.engaged_ms).unwrap_or(i64::MAX);
         session.is_bounce = session.events <= 1 && session.end.since(session.start) < limit && engaged < limit;
         session
-    }
-}
-
-/// Counting references costs more than looking whether it is the same.
-fn replace(old: &mut Option<Arc<str>>, new: &Option<Arc<str>>) {
-    let same = matches!((&*old, new), (Some(old), Some(new)) if Arc::ptr_eq(old, new));
-    if !same {
-        old.clone_from(new);
     }
 }

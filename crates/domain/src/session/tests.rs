@@ -212,6 +212,38 @@ fn facts_of(visitor: &VisitorSessions) -> usize {
 }
 
 #[test]
+fn of_two_sessions_alike_one_is_told_when_the_second_comes() {
+    let rules = rules(5, 1_000, 1);
+    let mut visitor = VisitorSessions::default();
+    for _ in 0..2 {
+        visitor.on_event(&event(0, 7), &rules, ReceivedAt(0));
+        let (back, put) = visitor.changes(&rules);
+        assert_eq!((back.len(), put.len()), (0, 1));
+    }
+}
+
+#[test]
+fn a_visitor_of_many_short_sessions_keeps_its_newest() {
+    // All in one run, since a campaign begins each.
+    let rules = SessionRules { split_campaign: true, ..rules(5, i64::MAX as u64, 10_000) };
+    let mut visitor = VisitorSessions::default();
+    let mut put = 0;
+    for n in 0..130_000 {
+        let landing = Landing { campaign: (n % 2).to_string(), kind: LandingKind::Campaign, ..Landing::default() };
+        let facts = Arc::new(Facts { landing: Some(Arc::new(landing)), ..Facts::default() });
+        let event = SessionEvent { order: order(n, 0, n as u64), engaged_ms: 0, facts };
+        visitor.on_event(&event, &rules, ReceivedAt(0));
+        if n % 65_000 == 64_999 {
+            put += visitor.changes(&rules).1.len();
+            assert_eq!(visitor.held(), 50_000);
+            assert!(facts_of(&visitor) <= 100_000, "{} facts of 50,000 events", facts_of(&visitor));
+        }
+    }
+    assert_eq!(put, 130_000);
+    assert_eq!(visitor.runs().map(|run| run.events[0].order().time.0).collect::<Vec<_>>(), [80_000]);
+}
+
+#[test]
 fn facts_are_held_once_and_let_go_with_their_events() {
     let rules = rules(5, 1_000, 100);
     let mut visitor = VisitorSessions::default();
@@ -232,6 +264,7 @@ fn facts_are_held_once_and_let_go_with_their_events() {
     visitor.evict(&rules, Watermark(500), ReceivedAt(100), Duration::from_millis(10));
     assert_eq!((facts_of(&visitor), visitor.held()), (1, 1));
     assert_eq!(visitor.facts()[0].0, pages[2]);
+    assert_eq!(visitor.runs().map(|run| run.events[0].facts()).collect::<Vec<_>>(), [0]);
     visitor.evict(&rules, Watermark(5_000), ReceivedAt(100), Duration::from_millis(10));
     assert_eq!((facts_of(&visitor), visitor.held(), visitor.is_empty()), (0, 0, true));
 }

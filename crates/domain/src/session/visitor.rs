@@ -161,7 +161,6 @@ impl VisitorSessions {
             take_out_equal(&mut back, &mut put);
         }
         self.make_oldest_final(rules);
-        self.forget_facts();
         (back, put)
     }
 
@@ -231,15 +230,24 @@ impl VisitorSessions {
 
     /// Keeps memory bounded: whole sessions leave, oldest first, and are not repaired any more.
     fn make_oldest_final(&mut self, rules: &SessionRules) {
-        while self.held() > HELD_EVENTS_MAX {
+        let mut excess = self.held().saturating_sub(HELD_EVENTS_MAX);
+        if excess == 0 {
+            return;
+        }
+        while excess > 0 {
             let run = &self.runs[0];
-            let mut begins = Vec::new();
-            run.cut(&self.facts, rules, |_, first| begins.push(first));
-            match begins.get(1) {
-                Some(&second) => drop(self.runs[0].held.events.drain(..second)),
-                None => drop(self.runs.remove(0)),
+            // All before the first session that may stay.
+            let mut stays = None;
+            run.cut(&self.facts, rules, |_, first| stays = stays.or((first >= excess).then_some(first)));
+            match stays {
+                Some(first) => {
+                    self.runs[0].held.events.drain(..first);
+                    excess = 0;
+                }
+                None => excess = excess.saturating_sub(self.runs.remove(0).held.events.len()),
             }
         }
+        self.forget_facts();
     }
 
     /// Lets go of facts that no event refers to, once they are the most.
@@ -277,8 +285,8 @@ fn take_out_equal(back: &mut Vec<Session>, put: &mut Vec<Session>) {
     let mut stands = vec![false; back.len()];
     put.retain(|session| {
         let from = back.partition_point(|other| place(other) < place(session));
-        let alike = (from..back.len()).take_while(|&at| place(&back[at]) == place(session));
-        let equal = alike.into_iter().find(|&at| !stands[at] && back[at] == *session);
+        let mut alike = (from..back.len()).take_while(|&at| place(&back[at]) == place(session));
+        let equal = alike.find(|&at| !stands[at] && back[at] == *session);
         equal.map(|at| stands[at] = true).is_none()
     });
     let mut stands = stands.into_iter();
