@@ -33,7 +33,7 @@ use trackway_eventlog::kafka::{self, Compression, KafkaLog};
 use trackway_eventlog::{EventLog, TopicPartition, TopicSpec};
 use trackway_tests::kafka::KafkaBroker;
 use trackway_tests::roles::Installation;
-use trackway_wire::log::{self, pb};
+use trackway_wire::log::{self, EventsRecord};
 
 const PROJECT: &str = "shop";
 const GATEWAY: &str = "gateway-1";
@@ -80,19 +80,14 @@ impl Topic {
                     offset = record.offset + 1;
                     let received = ReceivedAt(record.timestamp_ms);
                     now = now.max(received);
-                    let Some(pb::events_record::Body::Events(mut events)) =
-                        log::decode::<pb::EventsRecord>(record.value)?.body
-                    else {
-                        continue;
-                    };
-                    let visitor = log::visitor_of(&events);
-                    for event in std::mem::take(&mut events.events) {
-                        let event = log::event_from_pb(event, visitor.clone())?;
+                    let EventsRecord::Events(events) = log::read_events(&record.value)? else { continue };
+                    let visitor = events.visitor();
+                    for event in &events.events {
                         counted.copies += 1;
-                        let Ok(is_new) = known.claim(event.key, event.key_source, received, now);
+                        let Ok(is_new) = known.claim(event.key, event.key_source(), received, now);
                         if is_new {
                             let Visitor::Device(id) = &visitor else { continue };
-                            let properties: serde_json::Value = serde_json::from_str(&event.received.properties)?;
+                            let properties: serde_json::Value = serde_json::from_str(event.properties)?;
                             let n = properties["n"].as_u64().context("an event of ours has a number")?;
                             counted.visitors.entry(id.clone()).or_default().push(n);
                             counted.events += 1;

@@ -6,16 +6,13 @@ mod entries;
 mod origin;
 mod scan;
 
-pub use borrowed::{EventsRecord, LoggedEvent, VisitorEvents, read_events};
-pub use entries::{Entry, encode_entries};
-
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use trackway_domain::event::{Campaign, Consent, Context, Event, EventKind, KeySource, ReceivedEvent, TimeSource};
-use trackway_domain::id::{EventKey, Visitor};
-use trackway_domain::revenue::Revenue;
-use trackway_domain::time::EventTime;
+use trackway_domain::event::{Consent, Event, EventKind, TimeSource};
+use trackway_domain::id::Visitor;
 
+pub use borrowed::{EventsRecord, LoggedEvent, VisitorEvents, read_events};
+pub use entries::{Entry, encode_entries};
 pub use origin::Arrival;
 
 /// The messages, generated.
@@ -160,67 +157,4 @@ fn consent_from_pb(consent: pb::event::Consent) -> Consent {
         pb::event::Consent::Granted => Consent::Granted,
         pb::event::Consent::Denied => Consent::Denied,
     }
-}
-
-/// One event of a record, with its visitor.
-///
-/// # Errors
-/// [`DecodeError::Field`] for a kind or time source that this program does not know.
-pub fn event_from_pb(event: pb::Event, visitor: Visitor) -> Result<Event, DecodeError> {
-    let kind = kind_from_pb(event.kind()).ok_or(DecodeError::Field { field: "kind" })?;
-    let time_source = time_source_from_pb(event.time_source()).ok_or(DecodeError::Field { field: "time_source" })?;
-    let consent = consent_from_pb(event.consent());
-    let some = |text: String| (!text.is_empty()).then_some(text);
-    let object = |text: String| if text.is_empty() { "{}".to_owned() } else { text };
-    let time = |ms: i64| (ms != 0).then_some(ms);
-    let id = some(event.id);
-    Ok(Event {
-        visitor,
-        time: EventTime(event.time_ms),
-        time_source,
-        key: EventKey(event.key),
-        key_source: if id.is_some() { KeySource::Id } else { KeySource::Content },
-        received: ReceivedEvent {
-            kind,
-            name: event.name,
-            id,
-            visitor: None,
-            user_id: some(event.user_id),
-            other_id: some(event.other_id),
-            client_time_ms: time(event.client_time_ms),
-            sent_at_ms: time(event.sent_at_ms),
-            sequence: event.sequence,
-            context: Context {
-                url: event.url,
-                title: event.title,
-                referrer: event.referrer,
-                page_name: event.page_name,
-                user_agent: event.user_agent,
-                locale: event.locale,
-                screen: (event.screen_width, event.screen_height),
-                library: event.library,
-                library_version: event.library_version,
-                campaign: Campaign {
-                    source: event.utm_source,
-                    medium: event.utm_medium,
-                    name: event.utm_campaign,
-                    term: event.utm_term,
-                    content: event.utm_content,
-                },
-                session: event.session,
-                ip: event.ip,
-                consent,
-            },
-            revenue: event.revenue_micros.map(|micros| Revenue { micros, currency: event.currency }),
-            properties: object(event.properties),
-            traits: object(event.traits),
-        },
-    })
-}
-
-/// The visitor of a record.
-#[must_use]
-pub fn visitor_of(events: &pb::VisitorEvents) -> Visitor {
-    let id = events.visitor_id.clone();
-    if events.visitor_is_user { Visitor::User(id) } else { Visitor::Device(id) }
 }

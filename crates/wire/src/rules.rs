@@ -4,6 +4,8 @@ mod channels;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
 use trackway_domain::audience::{AudienceRule, COUNT_MAX};
 use trackway_domain::feedback::{FeedbackKind, FeedbackRule};
 use trackway_domain::id::ProjectId;
@@ -102,6 +104,24 @@ pub fn rules_from_pb(rules: &pb::PartitionRules) -> Result<PartitionRules, Decod
     })
 }
 
+/// A zone's days from 2000 to 2060; before and after it stays as it was then.
+///
+/// # Errors
+/// There is no zone of this name.
+pub fn zone_by_name(name: &str) -> Result<Zone, jiff::Error> {
+    const FIRST: i64 = 946_684_800;
+    const LAST: i64 = 2_840_140_800;
+    let zone = TimeZone::get(name)?;
+    let ms = |offset: Offset| i64::from(offset.seconds()) * 1000;
+    let first = Timestamp::from_second(FIRST)?;
+    let changes = zone
+        .following(first)
+        .take_while(|change| change.timestamp().as_second() < LAST)
+        .map(|change| (EventTime(change.timestamp().as_millisecond()), ms(change.offset())));
+    let zone = Zone::new(ms(zone.to_offset(first)), changes.collect());
+    Ok(zone.expect("zones' changes ascend, and are less than a day"))
+}
+
 fn zone_to_pb(zone: &Zone) -> pb::TimeZone {
     pb::TimeZone {
         first_ms: zone.first_ms(),
@@ -182,6 +202,20 @@ fn duration(ms: i64, field: &'static str) -> Result<Duration, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_of_a_zone_follow_its_clocks() {
+        let zone = zone_by_name("Europe/Berlin").expect("a zone");
+        let day = |time: &str| {
+            let time: Timestamp = time.parse().expect("a time");
+            zone.day(EventTime(time.as_millisecond()))
+        };
+        // An hour ahead in winter, two in summer.
+        assert_eq!(day("2026-01-01T22:59:59.999Z") + 1, day("2026-01-01T23:00:00Z"));
+        assert_eq!(day("2026-07-01T21:59:59.999Z") + 1, day("2026-07-01T22:00:00Z"));
+        assert_eq!(day("2026-07-01T22:00:00Z"), day("2026-07-02T21:59:59Z"));
+        assert!(zone_by_name("Europe/Nowhere").is_err());
+    }
 
     #[test]
     fn rules_come_back_as_they_went() {

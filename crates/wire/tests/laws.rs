@@ -96,10 +96,11 @@ fn survives_the_log(items: Vec<Item>) -> Result<usize, TestCaseError> {
         let event = stamp(event, visitor, &project, ReceivedAt(1_795_360_811_000), &content);
         let visitor = event.visitor.clone();
         let bytes = log::encode_events(&REQUEST, &visitor, std::slice::from_ref(&event));
-        let record: log::pb::EventsRecord = log::decode(bytes).expect("our own record");
-        let Some(log::pb::events_record::Body::Events(mut record)) = record.body else { panic!("events") };
-        prop_assert_eq!(log::visitor_of(&record), visitor.clone());
-        let back = log::event_from_pb(record.events.pop().expect("one event"), visitor).expect("our own event");
+        let log::EventsRecord::Events(record) = log::read_events(&bytes).expect("our own record") else {
+            panic!("events")
+        };
+        prop_assert_eq!(record.visitor(), visitor.clone());
+        let back = record.events.last().expect("one event").to_event(visitor).expect("our own event");
         prop_assert_eq!(back, event);
     }
     Ok(events)

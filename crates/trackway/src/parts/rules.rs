@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::tz::{Offset, TimeZone};
 use trackway_domain::feedback::{FeedbackKind, FeedbackRule};
 use trackway_domain::property::PropertyCondition;
 use trackway_domain::rules::{ProjectRules, SessionRules};
 use trackway_domain::session::zone::Zone;
-use trackway_domain::time::EventTime;
 use trackway_domain::touchpoint::TouchpointRule;
+use trackway_wire::rules::zone_by_name;
 
 use super::channels;
 use crate::config::settings::{Project, Touchpoint};
@@ -52,25 +50,12 @@ pub(super) fn of_project(project: &Project, all: &[Project]) -> ProjectRules {
     }
 }
 
-/// A zone's days from 2000 to 2060; before and after it stays as it was then.
+/// The zone whose midnight ends sessions; of an empty name, none.
 ///
 /// # Errors
 /// There is no zone of this name.
 pub(crate) fn midnight(zone: &str) -> Result<Option<Zone>, jiff::Error> {
-    if zone.is_empty() {
-        return Ok(None);
-    }
-    const FIRST: i64 = 946_684_800;
-    const LAST: i64 = 2_840_140_800;
-    let zone = TimeZone::get(zone)?;
-    let ms = |offset: Offset| i64::from(offset.seconds()) * 1000;
-    let first = Timestamp::from_second(FIRST)?;
-    let changes = zone
-        .following(first)
-        .take_while(|change| change.timestamp().as_second() < LAST)
-        .map(|change| (EventTime(change.timestamp().as_millisecond()), ms(change.offset())));
-    let zone = Zone::new(ms(zone.to_offset(first)), changes.collect());
-    Ok(Some(zone.expect("zones' changes ascend, and are less than a day")))
+    if zone.is_empty() { Ok(None) } else { zone_by_name(zone).map(Some) }
 }
 
 fn conditions(touchpoint: &Touchpoint) -> Vec<PropertyCondition> {
@@ -84,18 +69,10 @@ mod tests {
     use trackway_domain::touchpoint::find;
 
     #[test]
-    fn days_of_a_zone_follow_its_clocks() {
-        let zone = midnight("Europe/Berlin").expect("a zone").expect("a zone");
-        let day = |time: &str| {
-            let time: Timestamp = time.parse().expect("a time");
-            zone.day(EventTime(time.as_millisecond()))
-        };
-        // An hour ahead in winter, two in summer.
-        assert_eq!(day("2026-01-01T22:59:59.999Z") + 1, day("2026-01-01T23:00:00Z"));
-        assert_eq!(day("2026-07-01T21:59:59.999Z") + 1, day("2026-07-01T22:00:00Z"));
-        assert_eq!(day("2026-07-01T22:00:00Z"), day("2026-07-02T21:59:59Z"));
-        assert!(midnight("Europe/Nowhere").is_err());
+    fn midnight_is_of_a_zone_that_is_named() {
         assert_eq!(midnight("").expect("none"), None);
+        assert!(midnight("Europe/Berlin").is_ok_and(|zone| zone.is_some()));
+        assert!(midnight("Europe/Nowhere").is_err());
     }
 
     #[test]

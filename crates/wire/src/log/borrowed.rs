@@ -4,8 +4,11 @@
 //! the two dozen texts of an event, most of which the worker only looks at and writes on.
 
 use prost::Message;
-use trackway_domain::event::{Consent, EventKind, KeySource, OrderKey, TimeSource};
-use trackway_domain::id::EventKey;
+use trackway_domain::event::{
+    Campaign, Consent, Context, Event, EventKind, KeySource, OrderKey, ReceivedEvent, TimeSource,
+};
+use trackway_domain::id::{EventKey, Visitor};
+use trackway_domain::revenue::Revenue;
 use trackway_domain::time::EventTime;
 
 use super::scan::{Input, Refused};
@@ -36,6 +39,15 @@ pub struct VisitorEvents<'a> {
     pub events: Vec<LoggedEvent<'a>>,
     pub ip: &'a str,
     pub bot: &'a str,
+}
+
+impl VisitorEvents<'_> {
+    /// The visitor of a record.
+    #[must_use]
+    pub fn visitor(&self) -> Visitor {
+        let id = self.visitor_id.to_owned();
+        if self.visitor_is_user { Visitor::User(id) } else { Visitor::Device(id) }
+    }
 }
 
 /// One event of a record. Fields as in `proto/trackway/log`; a text that is not there is empty.
@@ -91,6 +103,58 @@ impl LoggedEvent<'_> {
     #[must_use]
     pub fn key_source(&self) -> KeySource {
         if self.id.is_empty() { KeySource::Content } else { KeySource::Id }
+    }
+
+    /// The event with copies of its texts.
+    ///
+    /// # Errors
+    /// [`DecodeError::Field`] for a kind or time source that this program does not know.
+    pub fn to_event(&self, visitor: Visitor) -> Result<Event, DecodeError> {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let time = |ms: i64| (ms != 0).then_some(ms);
+        let revenue = |micros| Revenue { micros, currency: self.currency.to_owned() };
+        Ok(Event {
+            visitor,
+            time: self.time,
+            time_source: self.time_source.ok_or(DecodeError::Field { field: "time_source" })?,
+            key: self.key,
+            key_source: self.key_source(),
+            received: ReceivedEvent {
+                kind: self.kind.ok_or(DecodeError::Field { field: "kind" })?,
+                name: self.name.to_owned(),
+                id: some(self.id),
+                visitor: None,
+                user_id: some(self.user_id),
+                other_id: some(self.other_id),
+                client_time_ms: time(self.client_time_ms),
+                sent_at_ms: time(self.sent_at_ms),
+                sequence: self.sequence,
+                context: Context {
+                    url: self.url.to_owned(),
+                    title: self.title.to_owned(),
+                    referrer: self.referrer.to_owned(),
+                    page_name: self.page_name.to_owned(),
+                    user_agent: self.user_agent.to_owned(),
+                    locale: self.locale.to_owned(),
+                    screen: self.screen,
+                    library: self.library.to_owned(),
+                    library_version: self.library_version.to_owned(),
+                    campaign: Campaign {
+                        source: self.utm_source.to_owned(),
+                        medium: self.utm_medium.to_owned(),
+                        name: self.utm_campaign.to_owned(),
+                        term: self.utm_term.to_owned(),
+                        content: self.utm_content.to_owned(),
+                    },
+                    session: self.session.to_owned(),
+                    ip: self.ip.to_owned(),
+                    consent: self.consent,
+                },
+                revenue: self.revenue_micros.map(revenue),
+                properties: self.properties.to_owned(),
+                traits: self.traits.to_owned(),
+            },
+        })
     }
 
     const EMPTY: Self = Self {

@@ -284,11 +284,11 @@ mod tests {
             let bytes = record(&request, &visitor, &events);
             let message: pb::EventsRecord = log::decode(bytes.clone()).expect("a record");
             prop_assert!(log::encode(&message) == bytes);
-            let Some(pb::events_record::Body::Events(read)) = message.body else { panic!("events") };
-            prop_assert_eq!(log::visitor_of(&read), visitor);
-            let said = [&read.project, &read.user_agent, &read.protocol, &read.ip, &read.bot];
+            let log::EventsRecord::Events(read) = log::read_events(&bytes).expect("a record") else { panic!("events") };
+            prop_assert_eq!(read.visitor(), visitor);
+            let said = [read.project, read.user_agent, read.protocol, read.ip, read.bot];
             prop_assert_eq!(said, [project, user_agent, protocol, ip, bot]);
-            let back = read.events.into_iter().map(|event| log::event_from_pb(event, Visitor::Device("v".into())));
+            let back = read.events.iter().map(|event| event.to_event(Visitor::Device("v".into())));
             prop_assert_eq!(back.collect::<Result<Vec<_>, _>>().expect("events"), events);
         }
     }

@@ -203,10 +203,9 @@ fn written(event: &Event) -> bytes::Bytes {
 
 /// Visitor and events of a record, if it has any.
 fn read(bytes: bytes::Bytes) -> Option<(Visitor, Vec<Event>)> {
-    let record: pb::EventsRecord = log::decode(bytes).ok()?;
-    let Some(pb::events_record::Body::Events(record)) = record.body else { return None };
-    let visitor = log::visitor_of(&record);
-    let events = record.events.into_iter().map(|event| log::event_from_pb(event, visitor.clone()));
+    let log::EventsRecord::Events(record) = log::read_events(&bytes).ok()? else { return None };
+    let visitor = record.visitor();
+    let events = record.events.iter().map(|event| event.to_event(visitor.clone()));
     let events = events.collect::<Result<_, _>>().ok()?;
     Some((visitor, events))
 }

@@ -12,6 +12,7 @@ use trackway_domain::rules::SessionRules;
 use trackway_domain::session::zone::Zone;
 use trackway_domain::session::{Facts, Landing, LandingKind, Role, SessionEvent};
 use trackway_domain::time::EventTime;
+use trackway_wire::rules::zone_by_name;
 
 use super::Standing;
 use super::referrers;
@@ -197,7 +198,7 @@ fn rules(case: &Case, query: &Fields<'_>) -> Result<SessionRules, Outcome> {
     }
     let zone = match query.text("timezone") {
         None | Some("UTC") => Zone::default(),
-        Some(other) => trackway_zone(other)?,
+        Some(other) => zone_by_name(other).map_err(|e| Outcome::failed(format!("{other}: {e}")))?,
     };
     let hours = query.whole("max_session_hours").map(|hours| Duration::from_hours(hours.unsigned_abs()));
     let is_plausible = case.source.contains("plausible");
@@ -216,15 +217,6 @@ fn rules(case: &Case, query: &Fields<'_>) -> Result<SessionRules, Outcome> {
             .whole("bounce_seconds")
             .map_or(NEVER, |seconds| Duration::from_secs(seconds.unsigned_abs())),
     })
-}
-
-fn trackway_zone(name: &str) -> Result<Zone, Outcome> {
-    let zone = jiff::tz::TimeZone::get(name).map_err(|e| Outcome::failed(format!("{name}: {e}")))?;
-    let first = jiff::Timestamp::UNIX_EPOCH;
-    let ms = |offset: jiff::tz::Offset| i64::from(offset.seconds()) * 1000;
-    let changes = zone.following(first).take_while(|change| change.timestamp().as_second() < 2_000_000_000);
-    let changes = changes.map(|change| (EventTime(change.timestamp().as_millisecond()), ms(change.offset())));
-    Zone::new(ms(zone.to_offset(first)), changes.collect()).ok_or_else(|| Outcome::failed("a zone's changes ascend"))
 }
 
 fn place(query: &Fields<'_>, key: &str) -> Option<usize> {
