@@ -41,7 +41,9 @@ impl Project {
             Fate::Counted => self.counted.increment(1),
             Fate::Late => self.late.increment(1),
             Fate::Duplicate => self.duplicate.increment(1),
-            Fate::Rejected | Fate::Retry => self.rejected.increment(1),
+            Fate::Rejected => self.rejected.increment(1),
+            // The partition stops here; who owns it next meets the event again, and counts it.
+            Fate::Retry => {}
         }
     }
 }
