@@ -16,14 +16,22 @@ const ITEMS_MAX: usize = 100;
 /// Bytes of one event that are kept.
 const CONTENT_BYTES_MAX: usize = 4_096;
 
+/// Why an event is kept here that has a meaning elsewhere.
+const UNKNOWN_EVENT: &str = "unknown_event";
+
 /// A record that cannot be read.
 pub(crate) fn undecodable(value: &Bytes, error: &DecodeError) -> Derived {
+    kept(value, "undecodable", error.to_string(), pb::RejectedRecord::default())
+}
+
+/// - `more`: what else is known of it.
+fn kept(record: &Bytes, reason: &str, message: String, more: pb::RejectedRecord) -> Derived {
     let record = pb::RejectedRecord {
         protocol: "log".to_owned(),
-        reason: "undecodable".to_owned(),
-        message: error.to_string(),
-        body: value.slice(..value.len().min(BODY_BYTES_MAX)),
-        ..pb::RejectedRecord::default()
+        reason: reason.to_owned(),
+        message,
+        body: record.slice(..record.len().min(BODY_BYTES_MAX)),
+        ..more
     };
     Derived { target: Target::Rejected, partition: 0, value: log::encode(&record) }
 }
@@ -59,19 +67,10 @@ impl Refused {
         let item = |(index, why): (u32, DecodeError)| {
             let content = Bytes::from(events.events[index as usize].encode_to_vec());
             let content = content.slice(..content.len().min(CONTENT_BYTES_MAX));
-            pb::RejectedItem { index, reason: REASON.to_owned(), message: why.to_string(), content }
+            pb::RejectedItem { index, reason: UNKNOWN_EVENT.to_owned(), message: why.to_string(), content }
         };
-        let record = pb::RejectedRecord {
-            project: events.project.clone(),
-            protocol: "log".to_owned(),
-            reason: REASON.to_owned(),
-            message,
-            body: record.slice(..record.len().min(BODY_BYTES_MAX)),
-            items: self.first.into_iter().map(item).collect(),
-            ..pb::RejectedRecord::default()
-        };
-        Some(Derived { target: Target::Rejected, partition: 0, value: log::encode(&record) })
+        let items = self.first.into_iter().map(item).collect();
+        let more = pb::RejectedRecord { project: events.project.clone(), items, ..pb::RejectedRecord::default() };
+        Some(kept(record, UNKNOWN_EVENT, message, more))
     }
 }
-
-const REASON: &str = "unknown_event";

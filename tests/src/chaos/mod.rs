@@ -280,20 +280,17 @@ impl Series {
     /// Waits until all that was accepted is in the tables: first what gateways still hold, then what the log has.
     async fn settle(&self) -> Result<()> {
         let installation = &self.installation;
-        let arrived = installation.eventually("all events to be in", COMPLETE_MAX, async || {
-            let rows = installation.sql("SELECT uniqExact(project, event_key) FROM events").await?;
-            let (have, want) = (rows[0][0].clone(), self.sent.len().to_string());
-            ensure!(have == want, "{have} of {want} are in");
-            Ok(())
-        });
-        arrived.await?;
-        let ordered = installation.eventually("all commands to be kept", COMPLETE_MAX, async || {
-            let rows = installation.sql("SELECT count() FROM identity_changes").await?;
-            let (have, want) = (rows[0][0].clone(), self.commands.len().to_string());
-            ensure!(have == want, "{have} of {want} are kept");
-            Ok(())
-        });
-        ordered.await?;
+        let all = async |what: &str, count: &str, of: &str, want: usize| {
+            let seen = async || {
+                let rows = installation.sql(format!("SELECT {count} FROM {of}")).await?;
+                let (have, want) = (rows[0][0].clone(), want.to_string());
+                ensure!(have == want, "{have} of {want} are there");
+                Ok(())
+            };
+            installation.eventually(what, COMPLETE_MAX, seen).await
+        };
+        all("all events to be in", "uniqExact(project, event_key)", "events", self.sent.len()).await?;
+        all("all commands to be kept", "count()", "identity_changes", self.commands.len()).await?;
         let settled = installation.eventually("nothing to be pending", COMPLETE_MAX, async || {
             let freshness = installation.client().lag().await?.freshness.context("no freshness")?;
             ensure!(freshness.pending_records == 0, "{} records are pending", freshness.pending_records);

@@ -4,7 +4,7 @@
 //! `deploy/trackway.toml` come from it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -97,15 +97,18 @@ impl Settings {
     /// Where snapshots of the workers' state go.
     #[must_use]
     pub fn snapshots_folder(&self) -> PathBuf {
-        let folder = &self.storage.snapshots_folder;
-        if folder.as_os_str().is_empty() { self.storage.folder.join("snapshots") } else { folder.clone() }
+        self.or_below_storage(&self.storage.snapshots_folder, "snapshots")
     }
 
     /// Where workers keep the ids of days that are over.
     #[must_use]
     pub fn ids_folder(&self) -> PathBuf {
-        let folder = &self.storage.ids_folder;
-        if folder.as_os_str().is_empty() { self.storage.folder.join("ids") } else { folder.clone() }
+        self.or_below_storage(&self.storage.ids_folder, "ids")
+    }
+
+    /// A folder that has a setting of its own; empty: `name` in the storage folder.
+    fn or_below_storage(&self, folder: &Path, name: &str) -> PathBuf {
+        if folder.as_os_str().is_empty() { self.storage.folder.join(name) } else { folder.to_owned() }
     }
 
     /// Where the gateway keeps what Kafka does not take. By its port: gateways that share a storage folder have each its

@@ -1,7 +1,7 @@
 //! An event as a row: what the tracker said, and what we make of it.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
@@ -27,7 +27,7 @@ use trackway_wire::properties::property;
 
 use super::Request;
 
-/// What is remembered of user agents, pages and landings, so that equal ones are worked out and stored once. Cleared when
+/// What is remembered of user agents, pages, landings and facts, so that equal ones are worked out and stored once. Cleared when
 /// full: what is looked up often is soon back.
 const REMEMBERED_MAX: usize = 20_000;
 
@@ -170,11 +170,8 @@ impl Enricher {
         if let Some(found) = self.facts.get(&facts) {
             return found.clone();
         }
-        if self.facts.len() >= REMEMBERED_MAX {
-            self.facts.clear();
-        }
         let facts = Arc::new(facts);
-        self.facts.insert(facts.clone());
+        remember(&mut self.facts, facts.clone());
         facts
     }
 
@@ -182,11 +179,8 @@ impl Enricher {
         if let Some(found) = self.texts.get(text) {
             return found.clone();
         }
-        if self.texts.len() >= REMEMBERED_MAX {
-            self.texts.clear();
-        }
         let text: Arc<str> = text.into();
-        self.texts.insert(text.clone());
+        remember(&mut self.texts, text.clone());
         text
     }
 
@@ -204,6 +198,13 @@ impl Enricher {
         self.landings.insert_unique(hashed, landing.clone(), |landing| hash(parts_of(landing)));
         landing
     }
+}
+
+fn remember<T: Eq + Hash>(known: &mut HashSet<T>, new: T) {
+    if known.len() >= REMEMBERED_MAX {
+        known.clear();
+    }
+    known.insert(new);
 }
 
 fn parts_of(landing: &Landing) -> ([&str; 4], LandingKind) {
